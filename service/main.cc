@@ -1,5 +1,5 @@
-// workspaced: the server that owns the project workspaces below one
-// base directory.
+// workspaced: the server that owns the project workspaces below one base
+// directory.
 #include <pthread.h>
 #include <sys/resource.h>
 
@@ -20,11 +20,12 @@
 #include "service/server/service_manager.h"
 #include "service/server/version.h"
 
-// Read by jemalloc, with which this program is linked; see jemalloc(3).
-// Unused pages return to the system little by little, by a background thread.
-// glibc's allocator either returns and clears the pages of each artifact chunk
-// anew, which took half of the CPU time of an upload, or keeps them until
-// malloc_trim(3), which stops every thread for up to a second after an attack.
+// Read by jemalloc, with which this program is linked; see jemalloc(3). A
+// background thread returns unused pages to the system gradually. glibc's
+// allocator has two modes, both worse. It either returns and clears the pages
+// of each artifact chunk, which took half of the CPU time of an upload, or
+// keeps them until malloc_trim(3), which stops every thread for up to a second
+// after an attack.
 extern "C" {
 extern const char* malloc_conf;
 const char* malloc_conf =
@@ -37,12 +38,12 @@ using mlops::server::Config;
 using mlops::server::Server;
 using mlops::server::ServiceManager;
 
-// The server itself needs these for a few connections and files;
-// clients need more.
+// The server itself needs these for a few connections and files. Clients need
+// more.
 constexpr rlim_t kNeededDescriptors = 64;
 
-// Exit codes that tell clients which start a server what to do:
-// connect to the server that was faster, or start a read-only one.
+// Exit codes for clients that start a server. They tell the client to connect
+// to the server that was faster, or to start a read-only one.
 constexpr int kServedAlready = 3;
 constexpr int kCannotBeWritten = 4;
 
@@ -52,16 +53,16 @@ int ExitCode(const absl::Status& failure) {
   return absl::IsPermissionDenied(failure) ? kCannotBeWritten : 1;
 }
 
-// Whether the process was started with `signal` ignored, as nohup(1) does
-// with SIGHUP.
+// Whether the process was started with `signal` ignored, as nohup(1) does for
+// SIGHUP.
 bool IsIgnored(int signal) {
   struct sigaction action;
   return sigaction(signal, nullptr, &action) == 0 &&
          action.sa_handler == SIG_IGN;
 }
 
-// Blocks the signals that mean "stop" in every thread, so that none is killed
-// in the middle of a call. One thread waits for them.
+// Blocks the signals that mean "stop" in every thread, so that they interrupt
+// no call. One thread waits for them.
 sigset_t BlockStopSignals() {
   sigset_t signals;
   sigemptyset(&signals);
@@ -73,9 +74,9 @@ sigset_t BlockStopSignals() {
   return signals;
 }
 
-// Raises the descriptor limit to the maximum, because gRPC 1.51 never accepts
-// again after it once ran out of descriptors. Returns false, and prints why,
-// if the maximum is too low to start.
+// Raises the descriptor limit to its maximum, because gRPC 1.51 stops accepting
+// for good once it runs out of descriptors. If the maximum is too low to start,
+// prints why and returns false.
 bool RaiseDescriptorLimit() {
   rlimit limit;
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return true;
@@ -88,9 +89,9 @@ bool RaiseDescriptorLimit() {
   return false;
 }
 
-// Whether gRPC's own log lines are wanted. They are not JSON,
-// so they are written only if GRPC_VERBOSITY asks for more than errors. "error"
-// does not count: our Python client sets it, and its server inherits it.
+// Whether to write gRPC's own log lines. They are not JSON, so only if
+// GRPC_VERBOSITY asks for more than errors. "error" does not count, because our
+// Python client sets it and its server inherits it.
 bool IsAskedForGrpcLog() {
   const char* verbosity = std::getenv("GRPC_VERBOSITY");
   return verbosity != nullptr && !absl::EqualsIgnoreCase(verbosity, "error") &&
@@ -103,7 +104,7 @@ std::string Status(const Server& server) {
 }
 
 // Waits while another server holds the base; see Server::KeepWaiting. Reports
-// each new status. SIGHUP is ignored if it does not mean "stop".
+// each new status. Ignores SIGHUP unless it means "stop".
 class Waiter {
  public:
   Waiter(const Config& config, const sigset_t& signals,
@@ -150,8 +151,8 @@ void RunUntilStopped(Server& server, const sigset_t& signals,
   }
 }
 
-// Decodes a workspace.yaml for a client: reads the text from standard input and
-// writes JSON to standard output. Returns the exit code.
+// Decodes a workspace.yaml for a client: reads the text from standard input,
+// and writes JSON to standard output. Returns the exit code.
 int DecodeRecord(const std::string& root_path) {
   std::string text;
   char buffer[65536];
@@ -171,9 +172,10 @@ int main(int argc, char** argv) {
   const auto parsed = mlops::server::ParseCommandLine(argc, argv);
   if (const int* exit_code = std::get_if<int>(&parsed)) return *exit_code;
   if (!IsAskedForGrpcLog()) gpr_set_log_function([](gpr_log_func_args*) {});
+  // Block the signals before the server starts threads, which inherit the mask.
   const sigset_t signals = BlockStopSignals();
   if (!RaiseDescriptorLimit()) return 1;
-  // Never undone; see the end of main().
+  // Never undone, as explained at the end of main().
   grpc_init();
   const Config& config = std::get<Config>(parsed);
   ServiceManager service_manager;
@@ -185,6 +187,7 @@ int main(int argc, char** argv) {
     const int exit_code = ExitCode(server.status());
     if (exit_code != 0)
       std::cerr << "workspaced: " << server.status().message() << "\n";
+    // Skip destructors, for the same reason as at the end of main().
     std::_Exit(exit_code);
   }
   std::cout << "workspaced " << mlops::server::kVersion << " "
@@ -200,7 +203,7 @@ int main(int argc, char** argv) {
       ReloadsOnHangup(config) ? std::function<void()>(reload) : nullptr);
   service_manager.Stopping();
   server->reset();
-  // Skip gRPC's own shutdown: after a large write it waits up to 10 s
-  // for a thread that has nothing left to poll.
+  // Skip gRPC's own shutdown. After a large write, it waits up to 10 s for a
+  // thread that has nothing left to poll.
   std::_Exit(0);
 }

@@ -36,7 +36,7 @@ namespace fs = std::filesystem;
 
 constexpr char kEnvironmentVariable[] = "MLOPS_WORKSPACE_ADDRESS";
 constexpr size_t kMaxSocketPathBytes = sizeof(sockaddr_un::sun_path) - 1;
-// Bounds the memory for a lock file, which may be any file that someone put
+// Bounds the memory for a lock file, which may be any file that somebody put
 // there.
 constexpr size_t kMaxLockBytes = 65536;
 
@@ -54,14 +54,14 @@ bool IsUnix(const std::string& address) {
   return absl::StartsWith(address, "unix:");
 }
 
-// Returns `address` without the scheme that says whether it is encrypted.
+// Returns `address` without its scheme, which says whether to encrypt.
 absl::string_view WithoutScheme(absl::string_view address) {
   if (!absl::ConsumePrefix(&address, "https://"))
     absl::ConsumePrefix(&address, "http://");
   return address;
 }
 
-// Describes the problem of `given`, or returns "" if it is valid.
+// Returns the problem of `given`, or "" if it is valid.
 std::string AddressProblem(const std::string& given) {
   const std::string address(WithoutScheme(given));
   if (IsUnix(address)) {
@@ -71,7 +71,7 @@ std::string AddressProblem(const std::string& given) {
                         kMaxSocketPathBytes, " bytes");
   }
   // The last colon separates the port, because an IPv6 host contains colons. A
-  // slash would be the path of a URL.
+  // slash would begin the path of a URL.
   const size_t colon = address.rfind(':');
   int port = 0;
   const bool has_port = colon != std::string::npos &&
@@ -127,7 +127,7 @@ bool IsSocket(const fs::path& path) {
 }
 
 // Returns whether a process listens on the Unix socket `path`. EAGAIN means
-// that it listens, but that its backlog is full.
+// that it listens, but its backlog is full.
 bool IsAnswered(const fs::path& path) {
   const std::string& name = path.native();
   sockaddr_un address = {};
@@ -142,7 +142,7 @@ bool IsAnswered(const fs::path& path) {
           errno == EAGAIN);
 }
 
-// Replaces a wildcard address such as 0.0.0.0, on which a server listens, by
+// Replaces a wildcard address such as 0.0.0.0, on which a server listens, with
 // `host`, to which a client can connect.
 std::string Reachable(const std::string& address, const std::string& host) {
   for (const char* any : {"0.0.0.0:", "[::]:"}) {
@@ -152,9 +152,9 @@ std::string Reachable(const std::string& address, const std::string& host) {
   return address;
 }
 
-// Chooses the address of a server on this host. Prefers Unix sockets, and the
-// base's own socket most, because the lock file may be a copy from another base
-// and name that base's socket.
+// Chooses the address of a server on this host. Prefers Unix sockets, and most
+// of all the base's own, because the lock file may be a copy that names the
+// socket of another base.
 std::optional<std::string> ChooseHere(const Lock& lock,
                                       const fs::path& default_socket) {
   if (IsSocket(default_socket))
@@ -170,6 +170,7 @@ std::optional<std::string> ChooseHere(const Lock& lock,
 
 // Chooses the address of a server on another host that shares the file system.
 std::optional<std::string> ChooseElsewhere(const Lock& lock) {
+  // Another host's Unix sockets and loopback addresses are unreachable.
   for (const std::string& address : lock.addresses) {
     if (!IsLocal(address)) return Reachable(address, lock.host);
   }
@@ -180,10 +181,11 @@ std::optional<std::string> ChooseElsewhere(const Lock& lock) {
 absl::StatusOr<std::string> FindServer(const std::string& base_path) {
   std::error_code error;
   const fs::path base = fs::absolute(base_path, error);
+  // Without a readable lock file, the base's own socket may still answer.
   const Lock lock = ReadLock(base / ".workspaced" / "lock").value_or(Lock());
   const fs::path socket = base / ".workspaced" / "socket";
   // A host's name can change, for example in containers, so a server that
-  // accepts connections on the local socket also counts as local.
+  // answers on the local socket also counts as local.
   const bool here =
       lock.host.empty() || lock.host == HostName() || IsAnswered(socket);
   const auto found = here ? ChooseHere(lock, socket) : ChooseElsewhere(lock);
@@ -201,7 +203,7 @@ absl::StatusOr<std::string> FindServer(const std::string& base_path) {
                    base.string()));
 }
 
-// Returns the URI of the Unix socket `path`, which must not have a comma.
+// Returns the URI of the Unix socket `path`, which must not contain a comma.
 std::string UnixUri(absl::string_view path) {
   std::string uri = "unix:";
   for (const unsigned char c : path) {
@@ -215,8 +217,8 @@ std::string UnixUri(absl::string_view path) {
   return uri;
 }
 
-// Returns the target of the Unix socket `path`, naming its directory
-// by a descriptor.
+// Returns the target of the Unix socket `path`, and names its directory by a
+// descriptor.
 absl::StatusOr<GrpcTarget> TargetByDirectory(const fs::path& path) {
   const std::string name = path.filename();
   if (absl::StrContains(name, ',')) {
@@ -232,6 +234,7 @@ absl::StatusOr<GrpcTarget> TargetByDirectory(const fs::path& path) {
         absl::StrCat("The server at unix:", base::Echo(path.native()),
                      " cannot be reached: ", std::strerror(errno)));
   }
+  // The path through the descriptor contains no comma.
   const std::string seen = absl::StrCat("/proc/self/fd/", directory.get());
   return GrpcTarget{.uri = UnixUri(absl::StrCat(seen, "/", name)),
                     .directory = std::move(directory)};
@@ -254,7 +257,7 @@ absl::StatusOr<std::string> ResolveAddress(const ClientOptions& options) {
 }
 
 std::vector<std::string> SplitAddresses(const std::string& address) {
-  // The path of a socket may contain commas.
+  // A Unix socket's path may contain commas.
   if (IsUnix(address)) return {address};
   std::vector<std::string> addresses = absl::StrSplit(address, ',');
   for (std::string& one : addresses) absl::StripAsciiWhitespace(&one);

@@ -20,21 +20,21 @@ absl::StatusOr<std::string> ResolveAddress(const ClientOptions& options);
 // Splits a result of ResolveAddress() into the addresses of single servers.
 std::vector<std::string> SplitAddresses(const std::string& address);
 
-// A server as gRPC names it.
+// A server, in the form that gRPC expects.
 struct GrpcTarget {
   std::string uri;
-  // The directory that `uri` names by its descriptor, if any. Must stay open as
-  // long as the channel exists.
+  // The directory that `uri` names by its descriptor, if any. It must stay open
+  // as long as the channel exists.
   base::UniqueFd directory;
 };
 
-// Converts `address`, of a single server, to a gRPC target.
-// Percent-encodes the path of a Unix socket, because gRPC parses targets
-// as URIs, in which '%', '#', '?' and other characters have a meaning. gRPC
-// ends an address at a comma, even an encoded one, so the target names a
-// directory whose path has a comma by a descriptor instead. Returns
-// UNAVAILABLE, without a reason, if that directory cannot be opened or the
-// socket's own name has a comma.
+// Converts `address`, which names a single server, to a gRPC target.
+// Percent-encodes the path of a Unix socket, because gRPC parses targets as
+// URIs, in which '%', '#', '?' and other characters have a meaning. gRPC ends
+// an address at a comma, even an encoded one, so for a directory whose path
+// contains a comma the target uses a descriptor instead. Returns UNAVAILABLE,
+// without a reason, if that directory cannot be opened or the socket's own name
+// contains a comma.
 absl::StatusOr<GrpcTarget> MakeGrpcTarget(absl::string_view address);
 
 // Returns whether `address` is on this host, so that calls must bypass proxies.

@@ -50,6 +50,8 @@ absl::Status WorkspaceClient::ExportWorkspace(std::string_view project,
     return file.Append({absl::string_view(data.data(), data.size())});
   };
   RETURN_IF_ERROR(ExportWorkspace(project, write, options, call));
+  // Place the file only after the call has succeeded: a partial archive must
+  // not replace a complete one.
   return file.Place();
 }
 
@@ -61,7 +63,8 @@ absl::StatusOr<Workspace> WorkspaceClient::ImportWorkspace(
   const auto next =
       [&](v1::ImportWorkspaceRequest* message) -> absl::StatusOr<bool> {
     ASSIGN_OR_RETURN(std::string data, read());
-    // Even an empty archive names the workspace.
+    // Send a first message even for an empty archive, because it names the
+    // workspace.
     if (data.empty() && !first) return false;
     if (first) {
       message->set_project(std::string(project));

@@ -71,14 +71,15 @@ absl::Status Report(const Progress& progress, int64_t done_bytes,
 }
 
 // Computes the SHA-256 of a whole file while the file is sent. A resumed upload
-// may skip or repeat parts of the file: each part is hashed exactly once.
+// may skip or repeat parts of the file, so this class hashes each part exactly
+// once.
 class FileChecksum {
  public:
   // `file` must outlive this.
   explicit FileChecksum(const SourceFile* file) : file_(file) {}
 
   // Hashes `data`, which starts at `offset` in the file. First reads and hashes
-  // the part before it that was skipped.
+  // the skipped part before it.
   absl::Status Add(int64_t offset, const grpc::Slice& data) {
     while (hashed_ < offset) {
       ASSIGN_OR_RETURN(const grpc::Slice before,
@@ -92,7 +93,7 @@ class FileChecksum {
   }
 
   // Hashes the rest of the file and returns the checksum. May be called again,
-  // because an attempt to finish may be repeated.
+  // because the client may retry finishing.
   absl::StatusOr<std::string> Finish() {
     if (!finished_.empty()) return finished_;
     RETURN_IF_ERROR(Add(file_->size(), grpc::Slice()));
@@ -114,14 +115,14 @@ class FileChecksum {
 };
 
 // Opens a file for reading, with ReadOptions or DownloadOptions. Prefers direct
-// access to the file.
+// access.
 template <typename Options>
 absl::StatusOr<std::unique_ptr<ReadSession>> OpenSession(
     const std::shared_ptr<Connection>& connection,
     v1::ReadArtifactRequest request, const Options& options,
     const CallOptions& call) {
-  // Start the call even if the file is then read directly: the server checks
-  // the request, and its description has the etag that identifies the local
+  // Start the call even if the client then reads the file directly: the server
+  // checks the request, and its answer has the etag that identifies the local
   // file.
   const Retry retry(call);
   request.set_etag(options.etag);
@@ -133,8 +134,8 @@ absl::StatusOr<std::unique_ptr<ReadSession>> OpenSession(
   return by_path != nullptr ? std::move(by_path) : std::move(wire);
 }
 
-// Copies `file` directly into the file that the server has staged, if this host
-// sees it. Copies as much as possible; the session sends the rest.
+// Copies `file` directly into the server's staged file, if this host sees it.
+// Copies as much as possible; the session sends the rest.
 absl::Status AppendByPath(Connection& connection, WriteSession& session,
                           const SourceFile& file, const Progress& progress,
                           const CallOptions& call) {
@@ -155,6 +156,7 @@ absl::Status AppendByPath(Connection& connection, WriteSession& session,
         std::max<int64_t>(0, internal::CopyBytes(file.fd(), session.offset(),
                                                  staged->fd.get(), size));
   }
+  // Close here, because close(2) may report a failed write.
   return internal::CloseWritten(std::move(staged->fd));
 }
 
@@ -164,8 +166,8 @@ absl::StatusOr<std::string> Save(ReadSession& session, TargetFile& file,
                                  const DownloadOptions& options) {
   base::Sha256 sha256;
   const int64_t total = session.remaining_bytes();
-  // Run the loop at least once, so that an empty file reports progress and the
-  // status of the call is read.
+  // Run at least once, so that even an empty file reports progress and the
+  // client reads the status of the call.
   do {
     if (options.checksum) {
       ASSIGN_OR_RETURN(const auto pieces, session.NextPieces());
@@ -201,6 +203,7 @@ absl::StatusOr<size_t> ArtifactReader::Read(char* buffer, size_t size) {
 
 absl::StatusOr<std::string> ArtifactReader::ReadChunk() {
   ASSIGN_OR_RETURN(const auto pieces, session_->NextPieces());
+  // Reserve the whole size, so that appending copies each piece only once.
   size_t size = 0;
   for (const absl::string_view piece : pieces) size += piece.size();
   std::string chunk;
@@ -335,9 +338,11 @@ absl::StatusOr<TransferredArtifact> WorkspaceClient::Upload(
                        inherited_lease_->FenceFor(project, call)),
       call);
   if (!options.upload_id.empty()) RETURN_IF_ERROR(session.Resume());
-  // A file of several messages needs an id to resume after a broken connection.
+  // A file of several messages needs an id, to resume after a broken
+  // connection.
   if (file.size() > internal::kChunkBytes) session.UseOwnUploadId();
-  // With a caller's id, another process could write the same staged file.
+  // With a caller's id, another process could write the same staged file
+  // concurrently.
   bool by_path = options.by_path && options.upload_id.empty() &&
                  file.size() >= internal::kMinBytesByPath;
   absl::Status appended;
@@ -345,8 +350,8 @@ absl::StatusOr<TransferredArtifact> WorkspaceClient::Upload(
     appended = AppendByPath(*connection_, session, file, options.progress,
                             retry.Attempt());
   FileChecksum checksum(&file);
-  // Called for each chunk that goes over the wire: the upload then no longer
-  // counts as `by_path`.
+  // Called for each chunk that goes over the connection, after which the upload
+  // no longer counts as `by_path`.
   const auto read = [&](int64_t offset) -> absl::StatusOr<grpc::Slice> {
     by_path = false;
     RETURN_IF_ERROR(Report(options.progress, offset, file.size()));
@@ -362,9 +367,11 @@ absl::StatusOr<TransferredArtifact> WorkspaceClient::Upload(
     return session.Finish(file.size(), read, finish_checksum);
   };
   const absl::StatusOr<Artifact> artifact = appended.ok() ? finish() : appended;
+  // Let the server drop the staged data, which nobody will resume.
   if (!artifact.ok()) session.Abandon();
   RETURN_IF_ERROR(artifact.status());
-  // The upload is finished, so the callback cannot cancel it any more.
+  // Ignore the callback's result: the upload is finished and can no longer be
+  // cancelled.
   Report(options.progress, file.size(), file.size()).IgnoreError();
   return TransferredArtifact{*artifact, by_path};
 }
@@ -379,7 +386,7 @@ absl::StatusOr<TransferredArtifact> WorkspaceClient::Download(
   ASSIGN_OR_RETURN(TargetFile file, TargetFile::Create(destination));
   ASSIGN_OR_RETURN(const std::string sha256, Save(*session, file, options));
   TransferredArtifact artifact{session->artifact(), session->by_path()};
-  // Compare the checksums before the file replaces another one. The etag tells
+  // Compare the checksums before the file replaces another one. The etag shows
   // whether the server's checksum is still of the same file.
   if (options.checksum) {
     ASSIGN_OR_RETURN(const Artifact now,

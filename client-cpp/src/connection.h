@@ -38,19 +38,19 @@ class WriteStream {
   virtual bool Write(const workspace::v1::WriteArtifactRequest& head,
                      const grpc::Slice& data) = 0;
 
-  // Ends the stream of messages; a no-op after one with `finish`.
+  // Ends the stream of messages. A no-op after a message with `finish`.
   virtual void WritesDone() = 0;
 
-  // Waits for the next response: an acknowledgement, or the last one. Returns
-  // false at the end of the call, and an error if the call failed; only the
-  // destructor may follow.
+  // Waits for the next response, an acknowledgement or the last one. Returns
+  // false at the end of the call, and an error if the call failed. After
+  // either, only the destructor may be called.
   virtual absl::StatusOr<bool> Read(
       workspace::v1::WriteArtifactResponse* response) = 0;
 };
 
-// Sends the RPCs of the contract as generated messages. This is the seam
-// between WorkspaceClient and gRPC, at which a fake can replace the server and
-// tests can replay requests. Errors have a reason (proto/cpp/wire_status.h).
+// Sends the RPCs of the contract as generated messages. At this interface
+// between WorkspaceClient and gRPC, a fake can replace the server and tests can
+// replay requests. Errors have a reason; see proto/cpp/wire_status.h.
 // Implementations are thread-safe.
 class Connection {
  public:
@@ -116,9 +116,9 @@ class Connection {
       const CallOptions& call,
       const std::function<absl::Status(
           const workspace::v1::ExportWorkspaceResponse&)>& visit) = 0;
-  // Sends the messages that `next` sets until it returns false, and returns the
-  // last response. Calls `acknowledged` with the offset of every response. Ends
-  // the call with the first error that either returns.
+  // Sends the messages that `next` fills until it returns false, and returns
+  // the last response. Calls `acknowledged` with the offset of every response.
+  // Ends the call with the first error that either returns.
   virtual absl::StatusOr<workspace::v1::ImportWorkspaceResponse>
   ImportWorkspace(const CallOptions& call,
                   const std::function<absl::StatusOr<bool>(
@@ -161,14 +161,13 @@ class Connection {
       const CallOptions& call) = 0;
 
   // Returns the server's base directory if this host has a directory of that
-  // name, otherwise "". The local directory may still be a different one. The
-  // first call asks the server, and uses up a part of the timeout in `call`.
+  // name, otherwise "". That directory may still be a different one. The first
+  // call asks the server, which counts against the timeout in `call`.
   virtual std::string LocalBase(const CallOptions& /*call*/) { return ""; }
 };
 
-// Returns a gRPC connection to `address`, which is a result of
-// ResolveAddress(). The first call connects. Returns the errors
-// of MakeGrpcTarget().
+// Returns a gRPC connection to `address`, which ResolveAddress() returned. The
+// first call connects. Returns the errors of MakeGrpcTarget().
 absl::StatusOr<std::shared_ptr<Connection>> MakeGrpcConnection(
     const std::string& address, const ClientOptions& options);
 

@@ -65,6 +65,7 @@ Workspace FromProto(const v1::Workspace& proto) {
                       .root_path = proto.root_path(),
                       .metadata = proto.metadata(),
                       .etag = proto.etag()};
+  // Absent fields stay nullopt, which differs from an empty string.
   if (proto.has_mlflow_experiment_id())
     workspace.mlflow_experiment_id = proto.mlflow_experiment_id();
   if (proto.has_mlflow_tracking_uri())

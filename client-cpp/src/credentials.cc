@@ -29,10 +29,10 @@ namespace {
 
 // Servers refuse longer tokens.
 constexpr size_t kMaxTokenBytes = 8192;
-// How often gRPC looks for changed certificates.
+// How often gRPC checks for changed certificates.
 constexpr unsigned int kRefreshSeconds = 5;
 
-// Returns the token without white space around it. Errors do not show it.
+// Returns the token without surrounding white space. Errors do not show it.
 absl::StatusOr<std::string> Checked(absl::string_view field,
                                     absl::string_view text) {
   const absl::string_view token = absl::StripAsciiWhitespace(text);
@@ -64,15 +64,17 @@ absl::Status CannotUse(absl::string_view field, absl::string_view path,
 
 }  // namespace
 
-// A token file and its last good contents. Thread-safe.
+// A token file and its last valid content. Thread-safe.
 class TokenFile {
  public:
   explicit TokenFile(std::string path) : path_(std::move(path)) {}
 
-  // Reads the file if it has changed.
+  // Rereads the file if it has changed.
   absl::Status Refresh() {
     struct stat info;
     const bool exists = ::stat(path_.c_str(), &info) == 0;
+    // The inode and the size detect a replacement that keeps the modification
+    // time.
     const std::array<int64_t, 4> stamp = {
         info.st_mtim.tv_sec, info.st_mtim.tv_nsec,
         static_cast<int64_t>(info.st_ino), info.st_size};
@@ -80,6 +82,8 @@ class TokenFile {
     if (exists && stamp == stamp_) return absl::OkStatus();
     const absl::StatusOr<std::string> text = base::ReadPemFile(path_);
     if (!text.ok()) return CannotUse("token_file", path_, text.status());
+    // Store the stamp only with a valid token, so that a malformed file is read
+    // again.
     ASSIGN_OR_RETURN(token_, Checked("token_file", *text));
     stamp_ = stamp;
     return absl::OkStatus();
@@ -103,6 +107,8 @@ absl::StatusOr<Credentials> Credentials::From(const ClientOptions& options) {
   credentials.ca_file_ = options.ca_file.empty()
                              ? Variable("MLOPS_WORKSPACE_CA")
                              : options.ca_file;
+  // Take the certificate and the key from the same source, because they belong
+  // together.
   const bool given = !options.cert_file.empty() || !options.key_file.empty();
   credentials.cert_file_ =
       given ? options.cert_file : Variable("MLOPS_WORKSPACE_CERT");
@@ -117,6 +123,8 @@ absl::Status Credentials::ReadToken(const ClientOptions& options) {
     return base::FieldInvalid(
         "token", "give either the token or the token_file, not both");
   }
+  // Arguments take precedence over the environment, where a token takes
+  // precedence over a file.
   std::string file = options.token_file;
   if (!options.token.empty()) {
     ASSIGN_OR_RETURN(token_, Checked("token", options.token));
@@ -133,7 +141,8 @@ absl::Status Credentials::ReadToken(const ClientOptions& options) {
   return token_file_->Refresh();
 }
 
-// gRPC reports unusable files late and unclearly.
+// Checks the files before gRPC uses them, because gRPC reports unusable files
+// late and unclearly.
 absl::Status Credentials::CheckFiles() const {
   if (cert_file_.empty() != key_file_.empty()) {
     return base::FieldInvalid(
@@ -159,8 +168,11 @@ absl::Status Credentials::CheckFiles() const {
   if (!chain.ok()) return CannotUse("cert_file", cert_file_, chain.status());
   const auto key = key_in(key_file_);
   if (!key.ok()) return CannotUse("key_file", key_file_, key.status());
+  // A key of another certificate would fail only in the handshake.
   if (X509_check_private_key(chain->front().get(), key->get()) == 1)
     return absl::OkStatus();
+  // Clear OpenSSL's error queue, or gRPC's TLS on this thread could report the
+  // error as its own.
   (void)base::OpenSslError();
   return base::FieldInvalid(
       "key_file", absl::StrCat(base::Echo(key_file_), " is not the key of ",
@@ -168,9 +180,11 @@ absl::Status Credentials::CheckFiles() const {
 }
 
 bool Credentials::NeedsTls(absl::string_view address) const {
+  // An explicit scheme takes precedence over everything else.
   if (absl::StartsWith(address, "unix:") ||
       absl::StartsWith(address, "http://"))
     return false;
+  // A token needs TLS unless it stays on this host.
   return absl::StartsWith(address, "https://") || !ca_file_.empty() ||
          !cert_file_.empty() || (has_token() && !IsLocal(address));
 }
@@ -189,7 +203,7 @@ std::shared_ptr<grpc::ChannelCredentials> Credentials::ForChannel(
     absl::string_view address) const {
   if (!NeedsTls(address)) return grpc::InsecureChannelCredentials();
   grpc::experimental::TlsChannelCredentialsOptions options;
-  // Watches the files, so that long-lived clients follow their renewal.
+  // Watch the files, so that long-lived clients follow their renewal.
   if (!ca_file_.empty() || !cert_file_.empty()) {
     options.set_certificate_provider(
         std::make_shared<grpc::experimental::FileWatcherCertificateProvider>(
@@ -203,6 +217,7 @@ std::shared_ptr<grpc::ChannelCredentials> Credentials::ForChannel(
 std::string Credentials::Authorization() const {
   if (!has_token()) return "";
   if (token_file_ == nullptr) return absl::StrCat("Bearer ", token_);
+  // Keep the previous token if the file is being replaced.
   token_file_->Refresh().IgnoreError();
   return absl::StrCat("Bearer ", token_file_->token());
 }

@@ -14,29 +14,28 @@ namespace mlops::internal {
 
 class TokenFile;
 
-// How a client proves its identity, and which servers it trusts. Errors and
-// logs never show the token. Copyable and thread-safe.
+// A client's own identity, and the servers that it trusts. Errors and logs
+// never show the token. Copyable and thread-safe.
 class Credentials {
  public:
-  // Takes the credentials from `options` and, where those are empty, from the
+  // Takes the credentials from `options` or, where those are empty, from the
   // environment. Returns the errors of WorkspaceClient::Connect.
   static absl::StatusOr<Credentials> From(const ClientOptions& options);
 
-  // No credentials.
+  // Creates empty credentials.
   Credentials() = default;
 
-  // Returns INVALID_ARGUMENT/FIELD_INVALID if the token would be sent to
-  // another host, unencrypted.
+  // Returns INVALID_ARGUMENT/FIELD_INVALID if the token would be sent
+  // unencrypted to another host.
   absl::Status CheckAddress(absl::string_view address) const;
 
-  // Returns gRPC's credentials for a channel to `address`: for TLS, or for an
-  // unencrypted connection.
+  // Returns gRPC's credentials for a channel to `address`, with or without TLS.
   std::shared_ptr<grpc::ChannelCredentials> ForChannel(
       absl::string_view address) const;
 
-  // Returns the value of the metadata key "authorization", or "" without
-  // a token. Reads the token file again if it has changed; while that file is
-  // missing or malformed, the previous token stays in use.
+  // Returns the value of the metadata key "authorization", or "" without a
+  // token. Rereads the token file if it has changed. While the file is missing
+  // or malformed, the previous token remains in use.
   std::string Authorization() const;
 
  private:
@@ -46,7 +45,7 @@ class Credentials {
   absl::Status CheckFiles() const;
 
   std::string token_;
-  // Null without one.
+  // Null without a token file.
   std::shared_ptr<TokenFile> token_file_;
   std::string ca_file_, cert_file_, key_file_;
 };

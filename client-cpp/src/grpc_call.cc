@@ -23,6 +23,8 @@ class GrpcReadStream final : public ReadStream {
 
   ~GrpcReadStream() override {
     if (ended_) return;
+    // gRPC requires Finish() before the reader is destroyed; cancelling keeps
+    // it short.
     call_->context().TryCancel();
     (void)reader_->Finish();
   }
@@ -64,7 +66,7 @@ class GrpcWriteStream final : public WriteStream {
   bool Write(const v1::WriteArtifactRequest& head,
              const grpc::Slice& data) override {
     if (stream_ == nullptr) {
-      // Sends the initial metadata together with the first message.
+      // Send the initial metadata together with the first message.
       call_->context().set_initial_metadata_corked(true);
       Begin();
     }
@@ -89,7 +91,8 @@ class GrpcWriteStream final : public WriteStream {
       if (!decoded.ok())
         return absl::InternalError(
             "The server sent what is no WriteArtifactResponse");
-      // Nothing but the status follows the artifact.
+      // Only the status follows the artifact, so do not wait for another
+      // message.
       last_was_read_ = response->has_artifact();
       return true;
     }
@@ -118,8 +121,8 @@ class GrpcWriteStream final : public WriteStream {
   bool ended_ = false;
 };
 
-// Returns the words between the server's address and gRPC's message.
-// UNAVAILABLE without a reason comes from gRPC: the connection failed.
+// Returns the text between the server's address and gRPC's message. UNAVAILABLE
+// without a reason comes from gRPC: the connection failed.
 absl::string_view Hint(const absl::Status& error) {
   if (!absl::IsUnavailable(error)) return ": ";
   if (absl::StrContains(error.message(), "handshake failed"))
@@ -132,6 +135,7 @@ absl::string_view Hint(const absl::Status& error) {
 absl::Status ClientCall::ToAbsl(const grpc::Status& status) const {
   const absl::Status error = wire::FromGrpc(status);
   if (error.ok() || !ErrorReason(error).empty()) return error;
+  // A stop appears as CANCELLED, like a cancellation by the server.
   if (absl::IsCancelled(error) && stop_.stop_requested())
     return absl::CancelledError("The call was stopped");
   return absl::Status(error.code(), absl::StrCat("The server at ", address_,

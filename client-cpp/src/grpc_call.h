@@ -16,12 +16,12 @@
 
 namespace mlops::internal {
 
-// The context of one call: cancels it when a stop is requested, and names the
-// server in errors. Not thread-safe.
+// The context of one call. Cancels the call when a stop is requested, and names
+// the server in errors. Not thread-safe.
 class ClientCall {
  public:
-  // `address` is used in error messages. `authorization` is sent along unless
-  // it is empty.
+  // Error messages contain `address`. The call sends `authorization` unless it
+  // is empty.
   ClientCall(const std::string& address, const std::string& authorization,
              const CallOptions& call)
       : address_(address),

@@ -30,15 +30,15 @@ using google::protobuf::Descriptor;
 using google::protobuf::MethodDescriptor;
 using google::protobuf::ServiceDescriptor;
 
-// Larger than any page that the server sends, so that a larger response can
-// only be an error.
+// Larger than any page that the server sends, so a larger response can only be
+// an error.
 constexpr int kMaxAnswerBytes = 64 << 20;
-// gRPC's default of 8 KiB holds the largest error details only if the message
-// is plain ASCII, because gRPC percent-encodes other characters.
+// gRPC's default, 8 KiB, is too small for the largest error details, because
+// gRPC percent-encodes non-ASCII characters in messages.
 constexpr int kMaxHeaderBytes = 16 << 10;
 // Well above the minimum interval that servers tolerate.
 constexpr int kKeepaliveMs = 25'000;
-// Of a call that moves between several servers.
+// Maximum number of attempts of a call that moves between servers.
 constexpr int kMaxAttempts = 4;
 constexpr absl::Duration kLocalBaseTimeout = absl::Seconds(2);
 
@@ -54,6 +54,7 @@ absl::Duration TimeoutOf(const MethodDescriptor& method,
   const auto is_any_of = [request](auto... descriptors) {
     return ((request == descriptors) || ...);
   };
+  // Transfers and watches may take any time.
   if (is_any_of(v1::ReadArtifactRequest::descriptor(),
                 v1::WriteArtifactRequest::descriptor(),
                 v1::WatchWorkspacesRequest::descriptor())) {
@@ -70,27 +71,29 @@ absl::Duration TimeoutOf(const MethodDescriptor& method,
                               : options.change_timeout;
 }
 
-// `alone` is whether there is no other server to which calls may move.
+// `alone` says whether there is no other server to which calls could move.
 grpc::ChannelArguments ChannelArgumentsFor(const std::string& address,
                                            const GrpcTarget& target,
                                            bool alone) {
   grpc::ChannelArguments arguments;
   arguments.SetServiceConfigJSON(ServiceConfigJson(Contract()));
+  // With several servers, Unary() retries instead, because gRPC would retry the
+  // same server.
   if (!alone) arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
   arguments.SetMaxReceiveMessageSize(kMaxAnswerBytes);
   arguments.SetInt(GRPC_ARG_MAX_METADATA_SIZE, kMaxHeaderBytes);
   arguments.SetUserAgentPrefix("mlops-workspace-cpp");
   if (IsLocal(address)) arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  // The number of a descriptor may name another directory later, so
-  // connections must not be shared by address.
+  // A descriptor's number may name another directory later, so channels must
+  // not share connections by address.
   if (target.directory.ok())
     arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   // A server restarts faster than gRPC's default backoff, which starts at one
   // second and grows.
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, alone ? 2000 : 300);
-  // Keepalive pings end calls without a timeout, which may be idle for long,
-  // when the server has disappeared.
+  // Calls without a timeout may be idle for long. Keepalive pings end them when
+  // the server has disappeared.
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveMs);
   arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
@@ -99,6 +102,7 @@ grpc::ChannelArguments ChannelArgumentsFor(const std::string& address,
 
 absl::StatusOr<std::unique_ptr<Server>> MakeServer(
     std::string address, const Credentials& credentials, bool alone) {
+  // Refuse to send a token unencrypted before a channel can connect.
   RETURN_IF_ERROR(credentials.CheckAddress(address));
   ASSIGN_OR_RETURN(GrpcTarget target, MakeGrpcTarget(address));
   auto channel =
@@ -189,7 +193,7 @@ class GrpcConnection final : public Connection {
       const v1::CloneWorkspaceRequest& request, const CallOptions& call,
       const std::function<bool(const v1::CloneWorkspaceResponse&)>& visit)
       override {
-    // A copy may take any time, so only the caller can limit it.
+    // Cloning may take any time, so only the caller limits it.
     const absl::Time deadline =
         absl::Now() + call.timeout.value_or(absl::InfiniteDuration());
     const Server& server = servers_.Choose(
@@ -204,9 +208,10 @@ class GrpcConnection final : public Connection {
       wanted = visit(message);
       last = message;
     }
+    // gRPC requires Finish() in any case; cancelling keeps it short.
     if (!wanted) context.TryCancel();
     const absl::Status end = state->ToAbsl(reader->Finish());
-    // The copy may be there already.
+    // The copy may exist already, in which case it is the result.
     if (!wanted && !last.has_workspace())
       return absl::CancelledError("The progress callback ended the call");
     RETURN_IF_ERROR(wanted ? end : absl::OkStatus());
@@ -228,7 +233,7 @@ class GrpcConnection final : public Connection {
       const auto& statuses = some.statuses();
       wanted = std::all_of(statuses.begin(), statuses.end(), visit);
     }
-    // A visitor that stops early ends the call, which is not an error.
+    // A visitor that stops early ends the call without an error.
     if (!wanted) context.TryCancel();
     const grpc::Status end = reader->Finish();
     return wanted ? state->ToAbsl(end) : absl::OkStatus();
@@ -263,8 +268,8 @@ class GrpcConnection final : public Connection {
     const auto state = Begin(server, deadline, call);
     grpc::ClientContext& context = state->context();
     const auto stream = server.stub->ImportWorkspace(&context);
-    // A thread sends while this one takes the acknowledgements, which the
-    // server does not keep for a client that does not read them.
+    // A thread sends while this one reads the acknowledgements, because the
+    // server keeps only the newest for a client that does not read them.
     absl::Status sent;
     std::thread sender([&] {
       while (true) {
@@ -274,13 +279,14 @@ class GrpcConnection final : public Connection {
           sent = more.status();
           return context.TryCancel();
         }
-        // The call has ended if it takes no more.
+        // A failed write means that the call has ended.
         if (!*more || !stream->Write(message)) break;
       }
       stream->WritesDone();
     });
     absl::Status read;
     v1::ImportWorkspaceResponse last;
+    // Read to the end even after an error, because Finish() requires it.
     for (v1::ImportWorkspaceResponse response; stream->Read(&response);) {
       last = response;
       if (read.ok()) read = acknowledged(response.offset());
@@ -288,6 +294,7 @@ class GrpcConnection final : public Connection {
     }
     sender.join();
     const absl::Status end = state->ToAbsl(stream->Finish());
+    // The sender's error comes first: its cancellation caused the others.
     RETURN_IF_ERROR(sent);
     if (!end.ok()) return read.ok() ? end : read;
     return last;
@@ -307,7 +314,7 @@ class GrpcConnection final : public Connection {
     bool wanted = true;
     for (v1::WatchWorkspacesResponse response;
          wanted && reader->Read(&response);) {
-      // A server of an earlier release sends one response at a time.
+      // A server of an earlier release sends single responses.
       if (response.batch().empty()) wanted = visit(response);
       for (const v1::WatchWorkspacesResponse& each : response.batch())
         wanted = wanted && visit(each);
@@ -316,7 +323,8 @@ class GrpcConnection final : public Connection {
     const grpc::Status end = reader->Finish();
     if (!wanted) return absl::OkStatus();
     absl::Status error = state->ToAbsl(end);
-    // With several addresses, the next attempt looks for the one that serves.
+    // With several addresses, let the next attempt look for the server that
+    // serves.
     servers_.MayMove(error, /*repeatable=*/true);
     return error;
   }
@@ -373,13 +381,13 @@ class GrpcConnection final : public Connection {
       absl::MutexLock lock(&mutex_);
       if (local_base_) return *local_base_;
     }
-    // Without the lock, because the RPC may take long. Callers that race get
-    // the same answer.
+    // Do not hold the lock, because the RPC may take long. Callers that race
+    // get the same answer.
     CallOptions part = call;
     part.timeout = std::min(
         kLocalBaseTimeout, call.timeout.value_or(absl::InfiniteDuration()) / 4);
     const auto info = GetServerInfo({}, part);
-    // Do not remember a failure, so that the next transfer asks again.
+    // Do not cache a failure, so that the next transfer asks again.
     if (!info.ok()) return "";
     std::error_code error;
     const bool here = std::filesystem::is_directory(info->base_path(), error);
@@ -406,6 +414,8 @@ class GrpcConnection final : public Connection {
           (server.stub.get()->*method)(&state->context(), request, &response);
       if (status.ok()) return response;
       absl::Status error = state->ToAbsl(status);
+      // Tell the servers about the failure, so that the next attempt may choose
+      // another one.
       const bool may_move = servers_.MayMove(error, repeatable);
       if (!may_move || attempt == kMaxAttempts) return error;
     }
@@ -433,7 +443,7 @@ class GrpcConnection final : public Connection {
 
   const Credentials credentials_;
   Servers servers_;
-  // Constant once constructed.
+  // Constant after construction.
   std::map<const Descriptor*, Policy> policies_;
   absl::Mutex mutex_;
   std::optional<std::string> local_base_ ABSL_GUARDED_BY(mutex_);

@@ -16,18 +16,19 @@ namespace mlops::internal {
 // for this one. Thread-safe.
 class InheritedLease {
  public:
-  // Returns the lease that MLOPS_LEASE_PROJECT and MLOPS_LEASE_FENCE name, or
-  // one on no project.
+  // Returns the lease that MLOPS_LEASE_PROJECT and MLOPS_LEASE_FENCE name.
+  // Without them, returns one that matches no project.
   static std::shared_ptr<InheritedLease> FromEnvironment();
 
   InheritedLease(std::string project, int64_t fence)
       : project_(std::move(project)), fence_(fence) {}
 
-  // Returns the fence that a change of `project` carries: the one of the call,
-  // else that of this lease, else 0.
+  // Returns the fence that a change to `project` must carry: the call's, else
+  // this lease's, else 0.
   int64_t FenceFor(std::string_view project, const CallOptions& call) const;
 
-  // Notes that a change with `fence` deleted the workspace, which ends a lease.
+  // Records that a change with `fence` deleted the workspace, which ends the
+  // lease.
   void NoteDeleted(std::string_view project, int64_t fence);
 
  private:

@@ -23,11 +23,11 @@ namespace {
 
 constexpr size_t kMaxNameBytes = 40;
 constexpr size_t kRandomDigits = 8;
-// The longest pause between two attempts: to renew a lease, and to acquire one
-// on a server that cannot be watched.
+// Maximum pause between two attempts to renew a lease, or to acquire one on a
+// server that cannot be watched.
 constexpr absl::Duration kPause = absl::Seconds(1);
 
-// Returns a time that also passes while the machine is suspended.
+// Returns the time of a clock that also runs while the machine is suspended.
 absl::Duration Now() {
   timespec time = {};
   ::clock_gettime(CLOCK_BOOTTIME, &time);
@@ -52,7 +52,7 @@ std::string NewHolder() {
       ::getpid(), ":", base::RandomId().substr(0, kRandomDigits));
 }
 
-// Whether a renewal that failed with `status` may succeed later.
+// Whether a renewal may succeed after one failed with `status`.
 bool MayPass(const absl::Status& status) {
   return absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status) ||
          absl::IsResourceExhausted(status);
@@ -60,13 +60,14 @@ bool MayPass(const absl::Status& status) {
 
 struct Acquired {
   LeaseInfo info;
-  // When the request was sent.
+  // When the client sent the request.
   absl::Duration sent;
 };
 
-// Returns once the lease on `project` may be free, at the latest after `limit`.
-// The server reports when a lease ends. Returns an error if it cannot be
-// watched, because it is old or has too many watchers.
+// Returns once the lease on `project` may be free, but at the latest after
+// `limit`. The server reports the end of a lease. Returns an error if the
+// workspace cannot be watched, because the server is old or has too many
+// watchers.
 absl::Status WatchUntilFree(const WorkspaceClient& client,
                             const std::string& project, absl::Duration limit,
                             const CallOptions& call) {
@@ -96,14 +97,17 @@ absl::StatusOr<Acquired> AcquireWaiting(const WorkspaceClient& client,
     if (ErrorReason(info.status()) != "LEASE_HELD" ||
         rest <= absl::ZeroDuration())
       return info.status();
+    // The watch below would report a stop as a timeout or an error.
     if (call.stop.stop_requested())
       return absl::CancelledError("a stop was requested");
+    // Prefer the watch, because it ends as soon as the lease does.
     if (can_watch) {
       const absl::Status watched = WatchUntilFree(client, project, rest, call);
       if (watched.ok() || absl::IsCancelled(watched)) continue;
       can_watch = false;
     }
-    // The holder may release the lease before it expires.
+    // Do not wait until the lease expires, because its holder may release it
+    // earlier.
     absl::SleepFor(std::min(
         {rest, kPause, ErrorRetryDelay(info.status()).value_or(kPause)}));
   }
@@ -144,7 +148,8 @@ class Lease::State {
   absl::Status Release() ABSL_LOCKS_EXCLUDED(mutex_, renewing_) {
     if (absl::Status held = Check(); !held.ok()) return held;
     Stop();
-    // A renewal that overtakes the release would acquire another lease.
+    // Wait for a renewal in flight: if it overtook the release, it would
+    // acquire another lease.
     absl::MutexLock renewing(&renewing_);
     {
       absl::MutexLock lock(&mutex_);
@@ -171,22 +176,25 @@ class Lease::State {
                       {"current_fence", "0"}}});
   }
 
-  // Waits for `pause`. Returns false if the lease is to be renewed no more.
+  // Waits for `pause`. Returns false if the lease must not be renewed any more.
   bool Wait(absl::Duration pause) ABSL_LOCKS_EXCLUDED(mutex_) {
     absl::MutexLock lock(&mutex_);
     mutex_.AwaitWithTimeout(absl::Condition(&stopped_), pause);
     return !stopped_;
   }
 
-  // Runs in its own thread.
+  // Runs on its own thread.
   void Renew() ABSL_LOCKS_EXCLUDED(mutex_, renewing_) {
     absl::Duration pause = ttl_ / 3;
     while (Wait(pause)) {
       absl::MutexLock renewing(&renewing_);
+      // Release() may have finished while this thread waited for the lock.
       if (!Wait(absl::ZeroDuration())) return;
       const absl::Duration sent = Now();
       const auto renewed =
           client_.AcquireLease(project_, holder_, {.ttl = ttl_});
+      // After a failure, retry often enough to succeed before the lease
+      // expires.
       pause = renewed.ok() ? ttl_ / 3 : std::min(kPause, ttl_ / 10);
       if (!NoteRenewal(renewed, sent)) return;
     }
@@ -195,13 +203,17 @@ class Lease::State {
   // Returns false if the lease is lost.
   bool NoteRenewal(const absl::StatusOr<LeaseInfo>& renewed,
                    absl::Duration sent) ABSL_LOCKS_EXCLUDED(mutex_) {
-    // It had expired, so the call has acquired another lease.
+    // Another fence means that the lease had expired and that the call has
+    // acquired a new one.
     const bool another = renewed.ok() && renewed->fence != fence_;
+    // Nobody uses the new lease, so release it.
     if (another) client_.ReleaseLease(project_, holder_).IgnoreError();
     absl::MutexLock lock(&mutex_);
     if (another) {
       lost_ = Lost("had expired before it was renewed");
     } else if (renewed.ok()) {
+      // Count from the request, not from the response: the server's clock
+      // started in between.
       deadline_ = sent + ttl_;
     } else if (!MayPass(renewed.status())) {
       lost_ = Lost(absl::StrCat("was lost: ", renewed.status().message()));
@@ -220,12 +232,12 @@ class Lease::State {
   // Held during a renewal. Acquired before mutex_.
   absl::Mutex renewing_;
   mutable absl::Mutex mutex_;
-  // When the lease may have expired, if it is not renewed.
+  // When the lease may expire unless it is renewed.
   absl::Duration deadline_ ABSL_GUARDED_BY(mutex_);
   absl::Status lost_ ABSL_GUARDED_BY(mutex_);
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
   bool released_ ABSL_GUARDED_BY(mutex_) = false;
-  // Last, because it uses all others.
+  // Declared last, because the thread uses all other members.
   std::thread thread_;
 };
 

@@ -56,7 +56,7 @@ absl::Status ErrnoError(absl::string_view what, const std::string& path) {
                                                   ": ", std::strerror(error)));
 }
 
-// Repeats `call` while signals interrupt it.
+// Repeats `call` as long as signals interrupt it.
 template <typename Call>
 auto Uninterrupted(Call call) {
   auto result = call();
@@ -87,7 +87,7 @@ absl::Status SyncDirectoryOf(const std::string& path) {
   const std::string directory = parent.empty() ? "." : parent.string();
   const base::UniqueFd fd(
       ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  // A directory without read permission cannot be opened and so not synced.
+  // A directory without read permission cannot be opened, and so not be synced.
   if (!fd.ok())
     return errno == EACCES ? absl::OkStatus() : ErrnoError("open", directory);
   const bool synced = Uninterrupted([&] { return ::fsync(fd.get()); }) == 0;
@@ -121,8 +121,8 @@ int64_t CopyByHand(int from, int64_t offset, int to, int64_t size) {
   return got <= 0 ? got : ::write(to, buffer.get(), static_cast<size_t>(got));
 }
 
-// The ways to copy, fastest first. If one fails, for whatever reason, the next
-// one copies the rest or fails with the same error.
+// The ways to copy, fastest first. If one fails for any reason, the next one
+// copies the rest or fails with the same error.
 constexpr Copy kCopies[] = {
 #ifdef __linux__
     CopyRange, Send,
@@ -144,7 +144,7 @@ bool SameModifyTime(const struct stat& a, const struct stat& b) {
 
 std::optional<SameFile> SameFile::Open(const std::string& path, int access,
                                        absl::string_view etag) {
-  // Neither follow a symbolic link nor block on a FIFO without a peer.
+  // Do not follow a symbolic link, and do not block on a FIFO without a peer.
   SameFile file;
   file.fd.Reset(
       ::open(path.c_str(), access | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
@@ -172,7 +172,7 @@ absl::StatusOr<size_t> ReadBytes(int fd, int64_t offset, char* buffer,
 }
 
 int64_t CopyBytes(int from, int64_t offset, int to, int64_t size) {
-  // Each way continues where the previous one failed. `got` is the result of
+  // Each way continues where the previous one stopped. `got` is the result of
   // the last call.
   int64_t copied = 0, got = 0;
   const auto some = [&](Copy copy) {
@@ -193,7 +193,7 @@ absl::Status CloseWritten(base::UniqueFd fd) {
 }
 
 absl::StatusOr<SourceFile> SourceFile::Open(const std::string& path) {
-  // O_NONBLOCK, because opening a FIFO without a writer would block.
+  // Use O_NONBLOCK, because opening a FIFO without a writer would block.
   base::UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!fd.ok()) return ErrnoError("open", path);
   struct stat stat = {};
@@ -219,6 +219,7 @@ absl::StatusOr<grpc::Slice> SourceFile::Read(int64_t offset,
 
 absl::StatusOr<TargetFile> TargetFile::Create(const std::string& path) {
   const std::filesystem::path target(path);
+  // Leave room for the suffix in the 255 bytes of a name.
   const std::string name =
       absl::StrCat(".", target.filename().string().substr(0, 200), ".",
                    base::RandomId().substr(0, 12));
@@ -247,6 +248,7 @@ TargetFile::~TargetFile() {
 absl::Status TargetFile::Append(absl::Span<const absl::string_view> pieces) {
   size_t skip = 0;  // Bytes of the first piece that are already written.
   while (!pieces.empty()) {
+    // Write many pieces with one system call.
     std::array<iovec, kMaxPieces> vectors;
     const size_t count = std::min(pieces.size(), kMaxPieces);
     for (size_t i = 0; i < count; ++i) {
@@ -258,7 +260,7 @@ absl::Status TargetFile::Append(absl::Span<const absl::string_view> pieces) {
         ::writev(fd_.get(), vectors.data(), static_cast<int>(count));
     if (written < 0 && errno == EINTR) continue;
     if (written < 0) return ErrnoError("write", temporary_);
-    // writev() may write less than it got, and stop inside a piece.
+    // writev() may write only a part of the bytes and stop inside a piece.
     skip += static_cast<size_t>(written);
     while (!pieces.empty() && skip >= pieces.front().size()) {
       skip -= pieces.front().size();
@@ -282,6 +284,7 @@ absl::Status TargetFile::Place() {
     return ErrnoError("sync", temporary_);
   if (::rename(temporary_.c_str(), path_.c_str()) != 0)
     return ErrnoError("replace", path_);
+  // From here on, the destructor must not remove the file.
   fd_.Reset();
   return SyncDirectoryOf(path_);
 }

@@ -15,12 +15,12 @@
 #include "grpcpp/support/slice.h"
 #include "proto/cpp/base/unique_fd.h"
 
-// Access to files on the client's host. Errors have no reason and the code
+// Accesses files on the client's host. Errors have no reason, and the code
 // NOT_FOUND, PERMISSION_DENIED, RESOURCE_EXHAUSTED or INTERNAL. Not
 // thread-safe.
 namespace mlops::internal {
 
-// Minimum size of direct file access. Smaller files take one or two messages,
+// Minimum file size for direct access. Smaller files take one or two messages,
 // which is faster than looking for the local file.
 inline constexpr int64_t kMinBytesByPath = 2 << 20;
 
@@ -29,14 +29,14 @@ std::string EtagOf(const struct stat& state);
 // Returns whether both states have the same modification time.
 bool SameModifyTime(const struct stat& a, const struct stat& b);
 
-// A workspace's file that was opened locally, after its etag proved that it is
-// the server's file.
+// A workspace's file, opened locally after its etag proved that it is the
+// server's file.
 struct SameFile {
   base::UniqueFd fd;
   struct stat state = {};  // When the file was opened.
 
   // Opens `path` with `access`, which is O_RDONLY or O_WRONLY. Returns nullopt
-  // if the file cannot be opened or has another etag. A copy, or a file of
+  // if the file cannot be opened or has another etag. A copy, or a file on
   // another file system, always has another etag, because an etag includes
   // values that programs cannot set.
   static std::optional<SameFile> Open(const std::string& path, int access,
@@ -44,8 +44,8 @@ struct SameFile {
 };
 
 // Reads `size` bytes from `offset` into `buffer`. Returns their number, which
-// is less than `size` only at the end of the file. `path` is used in error
-// messages.
+// is less than `size` only at the end of the file. Error messages contain
+// `path`.
 absl::StatusOr<size_t> ReadBytes(int fd, int64_t offset, char* buffer,
                                  size_t size, const std::string& path);
 
@@ -68,8 +68,8 @@ class SourceFile {
   int fd() const { return fd_.get(); }
   int64_t size() const { return size_; }
 
-  // Reads up to `max` bytes from `offset`. Returns ABORTED if the file became
-  // shorter after it was opened.
+  // Reads up to `max` bytes from `offset`. Returns ABORTED if the file has
+  // become shorter since it was opened.
   absl::StatusOr<grpc::Slice> Read(int64_t offset, int64_t max) const;
 
  private:
@@ -84,7 +84,7 @@ class SourceFile {
 // A local file to download into. The content goes into a temporary file in the
 // same directory, which Place() renames to the target atomically and durably.
 // The new file gets the permissions of the file that it replaces. The
-// destructor removes the temporary file unless Place() succeeded.
+// destructor removes the temporary file unless Place() has succeeded.
 class TargetFile {
  public:
   // Creates the temporary file for the target `path`.

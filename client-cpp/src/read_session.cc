@@ -17,7 +17,8 @@ namespace {
 
 namespace v1 = workspace::v1;
 
-// Bytes per read or copy with direct access: the same as in a message.
+// Number of bytes per read or copy with direct access, the same as in a
+// message.
 constexpr int64_t kReadBytes = 1 << 20;
 
 }  // namespace
@@ -77,15 +78,15 @@ absl::Status WireReadSession::Fill() {
 absl::Status WireReadSession::Retried(absl::Status status) {
   if (status.ok()) return status;
   stream_.reset();
-  // The server cancels a read that made no progress for long, so CANCELLED is
-  // worth a retry, too. If the caller cancelled the call, Wait() returns the
+  // Retry CANCELLED too, because the server cancels a read that makes no
+  // progress for long. If the caller cancelled the call, Wait() returns the
   // error.
   const bool lost = IsResumable(status) || absl::IsCancelled(status);
   return lost ? retry_.Wait(status) : status;
 }
 
 absl::Status WireReadSession::Begin() {
-  // A resumed call asks for the rest of the same file: the etag makes the
+  // A resumed call asks for the rest of the same file. The etag makes the
   // server refuse another one.
   v1::ReadArtifactRequest request = request_;
   if (described_) {
@@ -122,7 +123,7 @@ absl::Status WireReadSession::Receive() {
         "again");
   if (size == end_ - offset_) {
     // The status at the end of the stream says whether the data is valid: the
-    // server returns ABORTED if the file changed while it was read. A broken
+    // server returns ABORTED if the file changed during the read. A broken
     // connection does not matter here, because all data has arrived.
     wire::Data none;
     const auto after = stream_->Read(&head, &none);
@@ -143,6 +144,8 @@ std::unique_ptr<ReadSession> PathReadSession::Open(Connection& connection,
   const std::string base = connection.LocalBase(call);
   if (base.empty()) return nullptr;
   const Artifact& artifact = wire.artifact();
+  // The local directory may be another one, so only the etag proves that this
+  // is the server's file.
   auto file =
       SameFile::Open(absl::StrCat(base, "/", project, "/", artifact.path),
                      O_RDONLY, artifact.etag);
@@ -180,8 +183,8 @@ absl::Status PathReadSession::Save(TargetFile& file) {
 absl::Status PathReadSession::MoveOn(int64_t got, int64_t wanted) {
   struct stat now = {};
   const bool told = ::fstat(file_.fd.get(), &now) == 0;
-  // The same rule as in the server: an append does no harm, and a file that was
-  // unlinked or renamed is still the same file. So compare the size and the
+  // Apply the same rule as the server: an append does no harm, and an unlinked
+  // or renamed file is still the same file. So compare the size and the
   // modification time, not the etag.
   if (told && got == wanted &&
       (now.st_size > file_.state.st_size || SameModifyTime(now, file_.state))) {

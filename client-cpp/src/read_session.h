@@ -29,7 +29,7 @@ class ReadSession {
   int64_t remaining_bytes() const { return end_ - offset_; }
   virtual bool by_path() const = 0;
 
-  // Copies the next bytes into `buffer` and returns their number, which is less
+  // Copies the next bytes into `buffer`. Returns their number, which is less
   // than `size` only at the end.
   virtual absl::StatusOr<size_t> Read(char* buffer, size_t size) = 0;
 
@@ -49,11 +49,11 @@ class ReadSession {
   int64_t end_ = 0;
 };
 
-// Reads over the wire. When a call breaks, resumes with a new call at the same
-// offset.
+// Reads over the connection. When a call breaks, resumes with a new call at the
+// same offset.
 class WireReadSession final : public ReadSession {
  public:
-  // Starts the first call and waits until the server has described the file.
+  // Starts the first call, and waits until the server has described the file.
   static absl::StatusOr<std::unique_ptr<ReadSession>> Open(
       std::shared_ptr<Connection> connection,
       workspace::v1::ReadArtifactRequest request, const CallOptions& call);
@@ -79,8 +79,8 @@ class WireReadSession final : public ReadSession {
   absl::Status Begin();
   // Receives one message into `pieces_`.
   absl::Status Receive();
-  // Waits before the next attempt and returns OK if `error` is a broken
-  // connection. Otherwise returns `error`.
+  // If `error` is a broken connection, waits before the next attempt and
+  // returns OK. Otherwise returns `error`.
   absl::Status Retried(absl::Status error);
 
   const std::shared_ptr<Connection> connection_;
@@ -92,12 +92,12 @@ class WireReadSession final : public ReadSession {
   absl::Span<absl::string_view> pieces_;  // The unread part of `data_`.
 };
 
-// Reads a file directly through the file system, after its etag proved that it
-// is the server's file. Does not need the server after Open().
+// Reads a file directly through the file system, after its etag has proved that
+// it is the server's file. Does not need the server after Open().
 class PathReadSession final : public ReadSession {
  public:
-  // Returns a session that replaces `wire`, from which nothing was read yet.
-  // Returns null if direct access is impossible or not worthwhile.
+  // Returns a session that replaces `wire`, from which nothing has been read
+  // yet. Returns null if direct access is impossible or not worthwhile.
   static std::unique_ptr<ReadSession> Open(Connection& connection,
                                            const std::string& project,
                                            const ReadSession& wire,
@@ -118,7 +118,7 @@ class PathReadSession final : public ReadSession {
         retry_(retry) {}
 
   // Advances the offset by `got` bytes. Returns ABORTED/ETAG_MISMATCH unless
-  // `got` equals `wanted` and the file is unchanged since it was opened.
+  // `got` equals `wanted` and the file has not changed since it was opened.
   absl::Status MoveOn(int64_t got, int64_t wanted);
 
   const std::string project_;

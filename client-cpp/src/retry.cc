@@ -27,6 +27,7 @@ Retry::Retry(const CallOptions& call)
 
 CallOptions Retry::Attempt() const {
   CallOptions call = call_;
+  // The timeout covers all attempts together.
   if (call.timeout) call.timeout = deadline_ - absl::Now();
   return call;
 }
@@ -41,6 +42,7 @@ absl::Status Retry::CheckWanted() const {
 }
 
 absl::Status Retry::Wait(const absl::Status& error) {
+  // Bound the count, because NeverGiveUp() would let the shift below overflow.
   failures_ = std::min(failures_ + 1, kMaxFailures);
   if ((gives_up_ && failures_ == kMaxFailures) || call_.stop.stop_requested())
     return error;
@@ -50,7 +52,7 @@ absl::Status Retry::Wait(const absl::Status& error) {
       absl::Now() +
       std::max(delay, ErrorRetryDelay(error).value_or(absl::ZeroDuration()));
   if (until > deadline_) return error;
-  // A requested stop ends the wait early.
+  // A stop request ends the wait early.
   absl::Notification stopped;
   const std::stop_callback on_stop(call_.stop,
                                    [&stopped] { stopped.Notify(); });

@@ -8,15 +8,16 @@
 namespace mlops::internal {
 
 // Whether a transfer that failed with `error` may be resumed: the connection
-// broke, the server refused the call for now, or its gRPC had received too much
-// from all clients, which comes as RESOURCE_EXHAUSTED without a reason.
+// broke, the server refused the call for now, or gRPC on the server had
+// received too much from all clients, which appears as RESOURCE_EXHAUSTED
+// without a reason.
 bool IsResumable(const absl::Status& error);
 
-// Decides when a transfer resumes after a broken connection, and when it gives
+// Decides when to resume a transfer after a broken connection, and when to give
 // up. Not thread-safe.
 class Retry {
  public:
-  // Starts the deadline of a transfer.
+  // Starts the timeout of a transfer.
   explicit Retry(const CallOptions& call);
 
   // Returns the options of one attempt, with the remaining time as its timeout.
@@ -25,16 +26,15 @@ class Retry {
   // Returns CANCELLED or DEADLINE_EXCEEDED if the transfer must stop.
   absl::Status CheckWanted() const;
 
-  // Waits before the next attempt: 0.1 s to 2 s, or longer if the server said
-  // so. Returns `error` instead if this was the eighth consecutive failure
-  // without progress, or if a stop was requested or the deadline would expire.
+  // Waits before the next attempt: 0.1 s to 2 s, or longer if the server asks
+  // for it. Instead returns `error` after the eighth consecutive failure
+  // without progress, if a stop is requested, or if the deadline would expire.
   absl::Status Wait(const absl::Status& error);
 
-  // From now on, no number of failures is too many.
+  // From now on, retries any number of failures.
   void NeverGiveUp() { gives_up_ = false; }
 
-  // Resets the count of failures. Call it after each attempt that transferred
-  // data.
+  // Resets the failure count. Call it after each attempt that transferred data.
   void Progressed() { failures_ = 0; }
 
  private:

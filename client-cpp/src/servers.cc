@@ -18,7 +18,7 @@ constexpr absl::Duration kMaxWait = absl::Seconds(10);
 constexpr absl::Duration kProbeTimeout = absl::Seconds(2);
 constexpr absl::Duration kPause = absl::Milliseconds(50);
 
-// Whether a server refuses this client, as any call will show.
+// Whether a server refuses this client, as it would refuse any call.
 bool IsRefusal(const grpc::Status& status) {
   return status.error_code() == grpc::StatusCode::UNAUTHENTICATED ||
          status.error_code() == grpc::StatusCode::PERMISSION_DENIED;
@@ -36,10 +36,10 @@ struct Probe {
   health::HealthCheckResponse response;
 };
 
-// Health checks of all servers at the same time.
+// Concurrent health checks of all servers.
 class Round {
  public:
-  // Begins the checks.
+  // Starts the checks.
   Round(const std::vector<std::unique_ptr<Server>>& servers,
         const std::string& authorization, absl::Time deadline) {
     running_ = servers.size();
@@ -54,8 +54,8 @@ class Round {
     for (const auto& probe : probes_) Begin(*probe);
   }
 
-  // Waits for the first server that serves, and ends the other checks. Returns
-  // null if none does.
+  // Waits for the first server that serves, and cancels the other checks.
+  // Returns null if none serves.
   const Server* Wait() {
     absl::MutexLock lock(&mutex_);
     const auto decided = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
@@ -63,6 +63,7 @@ class Round {
     };
     mutex_.Await(absl::Condition(&decided));
     for (const auto& probe : probes_) probe->context.TryCancel();
+    // The callbacks use this object, so wait for all of them.
     const auto ended = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
       return running_ == 0;
     };
@@ -76,6 +77,8 @@ class Round {
         &probe.context, &probe.request, &probe.response,
         [this, &probe](const grpc::Status& status) {
           absl::MutexLock lock(&mutex_);
+          // A server that refuses this client serves: its error tells the
+          // caller more.
           const bool serves =
               IsRefusal(status) ||
               (status.ok() &&
@@ -97,8 +100,11 @@ const Server& Servers::Choose(absl::Time deadline,
                               const std::stop_token& stop) {
   const Server* current = current_;
   if (servers_.size() == 1) return *current;
+  // A connected server needs no health check, which saves a round trip per
+  // call.
   if (!lost_ && current->channel->GetState(false) == GRPC_CHANNEL_READY)
     return *current;
+  // Bound the wait, so that the caller gets an error when all servers are down.
   const absl::Time give_up = std::min(deadline, absl::Now() + kMaxWait);
   do {
     if (const Server* found = FindServing(give_up)) {
@@ -120,7 +126,7 @@ const Server* Servers::FindServing(absl::Time deadline) const {
 bool Servers::MayMove(const absl::Status& error, bool repeatable) {
   if (servers_.size() == 1) return false;
   const std::string reason = ErrorReason(error);
-  // The server has not begun the call.
+  // The server has not started the call.
   const bool leaving = reason == "SHUTTING_DOWN";
   // The connection broke, so the outcome is unknown.
   const bool broken = absl::IsUnavailable(error) && reason.empty();

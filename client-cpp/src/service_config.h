@@ -9,13 +9,13 @@
 // Thread-safe.
 namespace mlops::internal {
 
-// Returns whether `method` is idempotent: whether the client may repeat a call
+// Returns whether `method` is idempotent, so that the client may repeat a call
 // whose outcome is unknown.
 bool IsRepeatable(const google::protobuf::MethodDescriptor& method);
 
-// Returns gRPC's service config as JSON. It retries the idempotent unary
-// methods of `service` on UNAVAILABLE only, in at most 4 attempts with 0.1 s to
-// 2 s between them. It suspends retries while most attempts fail.
+// Returns gRPC's service config as JSON. It makes gRPC retry the idempotent
+// unary methods of `service`, only on UNAVAILABLE, in at most 4 attempts with
+// 0.1 s to 2 s between them. It suspends retries while most attempts fail.
 std::string ServiceConfigJson(
     const google::protobuf::ServiceDescriptor& service);
 

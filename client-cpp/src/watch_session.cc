@@ -45,7 +45,7 @@ absl::Status WatchSession::Run() {
         request_, retry_.Attempt(),
         [this](const v1::WatchWorkspacesResponse& response) {
           retry_.Progressed();
-          // The server exists, so it will come back.
+          // A server that has answered once will come back.
           retry_.NeverGiveUp();
           enough_ = !Take(response);
           return !enough_;
@@ -58,6 +58,8 @@ absl::Status WatchSession::Run() {
 
 absl::Status WatchSession::Recover(absl::Status error) {
   RETURN_IF_ERROR(retry_.CheckWanted());
+  // List again, and compare the list with the known workspaces. Without a list
+  // at the start, only the caller can do that.
   if (ErrorReason(error) == "RESUME_TOKEN_EXPIRED" && complete_) {
     request_.clear_resume_token();
     unseen_ = known_;
@@ -69,6 +71,7 @@ absl::Status WatchSession::Recover(absl::Status error) {
 }
 
 bool WatchSession::Take(const v1::WatchWorkspacesResponse& response) {
+  // Record the position even of a change that is not reported.
   request_.set_resume_token(response.resume_token());
   std::optional<WorkspaceChange> change = FromProto(response.change());
   if (!change.has_value()) return true;
@@ -84,6 +87,8 @@ bool WatchSession::Take(const v1::WatchWorkspacesResponse& response) {
               .lease = response.workspace().lease().SerializeAsString(),
               .over_quota = response.over_quota()};
     Known& was = known_[project];
+    // While listing again, report only what has changed. A different uid means
+    // that the workspace was recreated.
     if (unseen_.has_value() && unseen_->erase(project) > 0) {
       if (was == now) return true;
       if (was.uid == now.uid) change = WorkspaceChange::kUpdated;

@@ -15,8 +15,8 @@
 
 namespace mlops::internal {
 
-// One WorkspaceClient::Watch: resumes after the last event when the call
-// breaks, and lists again when the position has expired. Not thread-safe.
+// One WorkspaceClient::Watch. When the call breaks, resumes after the last
+// event; when the position has expired, lists again. Not thread-safe.
 class WatchSession {
  public:
   using Visit = std::function<bool(const WorkspaceEvent&)>;
@@ -25,11 +25,11 @@ class WatchSession {
   WatchSession(Connection* connection, const Visit& visit,
                const WatchOptions& options, const CallOptions& call);
 
-  // Reports events until the visitor has enough, or the watch fails.
+  // Reports events until the visitor returns false or the watch fails.
   absl::Status Run();
 
  private:
-  // What identifies a state of a workspace, its lease included.
+  // Identifies a state of a workspace, including its lease.
   struct Known {
     std::string uid;
     std::string etag;
@@ -38,21 +38,24 @@ class WatchSession {
     bool operator==(const Known&) const = default;
   };
 
-  // Reports one response. Returns false if the visitor has enough.
+  // Reports one response. Returns false if the visitor did.
   bool Take(const workspace::v1::WatchWorkspacesResponse& response);
-  // Reports what the new list lacks. Returns false if the visitor has enough.
+  // Reports the workspaces that the new list lacks. Returns false if the
+  // visitor did.
   bool ReportGone(const std::string& resume_token);
-  // Prepares the next call after an error, or returns it.
+  // Prepares the next call after an error, or returns the error.
   absl::Status Recover(absl::Status error);
 
   Connection* const connection_;
   const Visit& visit_;
   workspace::v1::WatchWorkspacesRequest request_;
   Retry retry_;
-  // Whether the watch began with a list: otherwise what is gone is unknown.
+  // Whether the watch began with a list. If not, it does not know all
+  // workspaces, so it cannot report the missing ones.
   const bool complete_;
   std::map<std::string, Known> known_;
-  // While listing again: the known projects that were not found so far.
+  // Set while listing again: the known projects that the list has not contained
+  // so far.
   std::optional<std::map<std::string, Known>> unseen_;
   bool enough_ = false;
 };

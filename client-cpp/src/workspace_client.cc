@@ -71,7 +71,7 @@ absl::StatusOr<google::protobuf::Struct> MetadataFromJson(
 std::string MetadataToJson(const google::protobuf::Struct& metadata) {
   std::string json;
   (void)google::protobuf::util::MessageToJsonString(metadata, &json);
-  // Protobuf's maps have no order; nlohmann::json sorts the keys.
+  // Protobuf's maps are unordered; nlohmann::json sorts the keys.
   return nlohmann::json::parse(json, nullptr, /*allow_exceptions=*/false)
       .dump();
 }
@@ -144,7 +144,7 @@ absl::StatusOr<DeleteResult> WorkspaceClient::Delete(
   ASSIGN_OR_RETURN(const v1::DeleteWorkspaceResponse response,
                    connection_->DeleteWorkspace(
                        MakeDeleteRequest(project, options, fence), call));
-  // With a uid, it may have been another workspace, in the trash.
+  // With a uid, the call may have deleted another workspace, one in the trash.
   if (!options.validate_only && options.uid.empty())
     inherited_lease_->NoteDeleted(project, fence);
   return FromProto(response);
@@ -233,7 +233,7 @@ absl::StatusOr<WorkspacePage> WorkspaceClient::List(
 absl::StatusOr<ListSummary> WorkspaceClient::ListAll(
     const std::function<bool(const Workspace&)>& visit,
     const ListOptions& options, const CallOptions& call) const {
-  // The summary describes the first page, which alone names unreachable
+  // Take the summary from the first page, which alone names unreachable
   // projects.
   ASSIGN_OR_RETURN(WorkspacePage page, List(options, call));
   const ListSummary summary{.total_size = page.total_size,

@@ -20,13 +20,13 @@ namespace {
 namespace v1 = workspace::v1;
 
 constexpr absl::Duration kAbandonTimeout = absl::Seconds(10);
-// Limit of bytes sent without an acknowledgement, and so of the memory that a
-// writer holds. Several times what a server stages before it acknowledges, so
-// that sending does not pause for acknowledgements.
+// Maximum number of bytes sent without an acknowledgement, and thus the memory
+// that a writer holds. A multiple of what a server stages before it
+// acknowledges, so that sending does not pause for acknowledgements.
 constexpr int64_t kMaxUnacknowledgedBytes = 16 << 20;
 
 // Returns whether `path` can be the staged file of the upload. Prevents a
-// server from directing this client's writes to a file of its choice.
+// server from directing this client's writes to another file.
 bool IsStagedName(absl::string_view path, absl::string_view upload_id) {
   return !absl::StrContains(path, "..") &&
          absl::StartsWith(path.substr(path.rfind('/') + 1), upload_id);
@@ -54,6 +54,8 @@ absl::StatusOr<v1::Upload> WriteSession::GetUpload() const {
 
 std::optional<SameFile> WriteSession::OpenStaged(const std::string& base) {
   UseOwnUploadId();
+  // An empty message makes the server stage the file, and ending the stream
+  // makes it keep the file.
   const bool begun =
       SendMessage(grpc::Slice(), nullptr).ok() && EndStream().ok();
   if (!begun) return std::nullopt;
@@ -63,6 +65,8 @@ std::optional<SameFile> WriteSession::OpenStaged(const std::string& base) {
   auto file = SameFile::Open(
       absl::StrCat(base, "/", first_.project(), "/", upload->staged_path()),
       O_WRONLY, upload->staged_etag());
+  // A new staged file is empty and has one name; anything else may be another
+  // file.
   if (file && (file->state.st_size != 0 || file->state.st_nlink != 1))
     return std::nullopt;
   return file;
@@ -74,6 +78,7 @@ absl::Status WriteSession::Resume() {
   if (ErrorReason(upload.status()) == "UPLOAD_NOT_FOUND")
     return absl::OkStatus();
   RETURN_IF_ERROR(upload.status());
+  // Resuming the upload of another file would mix their contents.
   if (upload->path() != first_.path()) {
     return base::FieldInvalid(
         "upload_id",
@@ -121,6 +126,8 @@ absl::Status WriteSession::TrySend(int64_t end, Source source,
     }
     const int64_t size = static_cast<int64_t>(data.size());
     finish = checksum != nullptr && offset_ + size == end;
+    // The last data and `finish` share a message, so that a small file needs
+    // only one.
     RETURN_IF_ERROR(SendMessage(data, finish ? checksum : nullptr));
     offset_ += size;
     if (!finish) RETURN_IF_ERROR(AwaitAcknowledgements());
@@ -142,6 +149,7 @@ absl::Status WriteSession::AwaitAcknowledgements() {
 }
 
 void WriteSession::SetAcknowledged(int64_t offset) {
+  // A server that has lost bytes has made no progress.
   if (offset > acknowledged_) retry_.Progressed();
   acknowledged_ = offset;
 }
@@ -152,7 +160,8 @@ absl::Status WriteSession::SendMessage(const grpc::Slice& data,
   if (stream_ == nullptr) {
     stream_ = connection_->WriteArtifact(retry_.Attempt());
     head = first_;
-    // The server refuses a stream that begins elsewhere than it has staged.
+    // The server refuses a stream that begins at another offset than it has
+    // staged.
     head.set_offset(offset_);
     acknowledged_ = offset_;
   }
@@ -161,6 +170,7 @@ absl::Status WriteSession::SendMessage(const grpc::Slice& data,
     ASSIGN_OR_RETURN(*head.mutable_sha256(), (*checksum)());
   }
   if (stream_->Write(head, data)) return absl::OkStatus();
+  // A failed write gives no reason; the end of the stream does.
   absl::Status status = EndStream().status();
   return status.ok() ? EndedEarly() : status;
 }
@@ -169,6 +179,7 @@ absl::StatusOr<v1::WriteArtifactResponse> WriteSession::EndStream() {
   const auto stream = std::move(stream_);
   stream->WritesDone();
   v1::WriteArtifactResponse last;
+  // The last response has the result; earlier ones are acknowledgements.
   while (true) {
     v1::WriteArtifactResponse response;
     ASSIGN_OR_RETURN(const bool more, stream->Read(&response));
@@ -177,9 +188,9 @@ absl::StatusOr<v1::WriteArtifactResponse> WriteSession::EndStream() {
   }
 }
 
-// Without an upload_id the outcome of a broken call is unknown. Writing the
-// file again is safe unless it must meet a condition, which its own first copy
-// may now violate.
+// Without an upload_id, the outcome of a broken call is unknown. Writing the
+// file again is safe unless it must meet a condition, which the first copy may
+// now violate.
 bool WriteSession::IsWorthRetry(const absl::Status& error) const {
   const std::string reason = ErrorReason(error);
   if (!first_.upload_id().empty() &&
@@ -196,6 +207,7 @@ absl::Status WriteSession::Recover(const absl::Status& error) {
   do {
     if (!IsWorthRetry(status)) return status;
     RETURN_IF_ERROR(retry_.Wait(status));
+    // Ask the server where to resume; without an id, start again.
     offset_ = 0;
     status = first_.upload_id().empty() ? absl::OkStatus() : Resume();
   } while (!status.ok());
@@ -217,8 +229,8 @@ absl::Status WriteSession::TryDiscard() {
 void WriteSession::Abandon() {
   if (std::exchange(own_upload_id_, false) && !finished_.has_value()) {
     if (stream_ != nullptr && TryDiscard().ok()) return;
-    // Use a separate call if the stream broke, was cancelled, or had ended. The
-    // server may not have noticed yet.
+    // Use a separate call if the stream broke, was cancelled or had ended. The
+    // server may not have noticed that yet, so retry while it is busy.
     retry_ = Retry({.timeout = kAbandonTimeout});
     absl::Status status = TryDiscard();
     while (ErrorReason(status) == "WORKSPACE_BUSY" && retry_.Wait(status).ok())
@@ -234,13 +246,16 @@ absl::Status BufferedWriter::Write(std::string_view data) {
     if (filled_ == 0) buffer_ = grpc::Slice(static_cast<size_t>(kChunkBytes));
     const size_t taken =
         std::min(data.size(), static_cast<size_t>(kChunkBytes - filled_));
-    // Nobody else refers to the slice yet.
+    // Writing is safe, because nobody else refers to the slice yet.
     std::memcpy(const_cast<uint8_t*>(buffer_.begin()) + filled_, data.data(),
                 taken);
     filled_ += static_cast<int64_t>(taken);
     data.remove_prefix(taken);
+    // Send only full messages; Finish() sends the rest.
     if (filled_ < kChunkBytes) return absl::OkStatus();
     Seal();
+    // A file of several messages needs an id, to resume after a broken
+    // connection.
     session_->UseOwnUploadId();
     if (absl::Status sent = SendHeld(); !sent.ok())
       return Failed(std::move(sent));
@@ -277,6 +292,7 @@ void BufferedWriter::Seal() {
 absl::Status BufferedWriter::SendHeld() {
   RETURN_IF_ERROR(
       session_->Send(end_, [this](int64_t offset) { return Held(offset); }));
+  // The server has staged the acknowledged messages, so free them.
   while (!held_.empty()) {
     const int64_t size = static_cast<int64_t>(held_.front().size());
     if (end_ - held_bytes_ + size > session_->acknowledged()) break;
@@ -288,6 +304,7 @@ absl::Status BufferedWriter::SendHeld() {
 
 absl::StatusOr<grpc::Slice> BufferedWriter::Held(int64_t offset) const {
   int64_t begin = end_ - held_bytes_;
+  // A linear search suffices, because few messages are held.
   for (const grpc::Slice& slice : held_) {
     const int64_t size = static_cast<int64_t>(slice.size());
     if (offset >= begin && offset < begin + size) {

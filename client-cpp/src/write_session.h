@@ -21,16 +21,16 @@
 
 namespace mlops::internal {
 
-// Data bytes per message.
+// Number of data bytes per message.
 inline constexpr int64_t kChunkBytes = 1 << 20;
 
-// Writes a file in as many calls as it takes: after a broken connection, the
+// Writes a file in as many calls as necessary: after a broken connection, the
 // next call resumes at the server's offset. Not thread-safe.
 class WriteSession {
  public:
-  // `first` holds the fields of a call's first message. Without an `upload_id`,
-  // either send everything in one message, or call UseOwnUploadId() before
-  // sending the first of several.
+  // `first` has the fields of a call's first message. Without an `upload_id`,
+  // the caller must either send everything in one message, or call
+  // UseOwnUploadId() before sending the first of several.
   WriteSession(std::shared_ptr<Connection> connection,
                workspace::v1::WriteArtifactRequest first,
                const CallOptions& call)
@@ -38,25 +38,25 @@ class WriteSession {
         first_(std::move(first)),
         retry_(call) {}
 
-  // Asks the server where the upload stands. Call first if `first` has an
-  // `upload_id`.
+  // Asks the server for the state of the upload. Must be called first if
+  // `first` has an `upload_id`.
   absl::Status Resume();
   // Generates an `upload_id` if there is none.
   void UseOwnUploadId();
 
   // Begins an upload under a generated id and opens its staged file, if that
-  // provably lies below `base` on this machine. Returns nullopt if it does not;
-  // the session then works as if this had not been called.
+  // provably lies below `base` on this machine. Otherwise returns nullopt, and
+  // the session works as if this had not been called.
   std::optional<SameFile> OpenStaged(const std::string& base);
-  // Reports that the caller appended `bytes` to the staged file.
+  // Records that the caller has appended `bytes` to the staged file.
   void Appended(int64_t bytes) { offset_ += bytes; }
 
   // Number of bytes sent.
   int64_t offset() const { return offset_; }
   // Number of bytes that the server has acknowledged.
   int64_t acknowledged() const { return acknowledged_; }
-  // Set once the file is visible, whether this session finished it or an
-  // earlier one.
+  // Set once the file is visible, whether this session or an earlier one
+  // finished it.
   const std::optional<Artifact>& finished() const { return finished_; }
 
   // Returns bytes of the file from `offset` on: at least one, at most
@@ -64,21 +64,21 @@ class WriteSession {
   // bytes that it had acknowledged.
   using Source = absl::FunctionRef<absl::StatusOr<grpc::Slice>(int64_t offset)>;
 
-  // Sends the bytes before `end`. On return the server has acknowledged all but
-  // the last 16 MiB of them. Returns errors of `source` unchanged; they must
-  // not be UNAVAILABLE.
+  // Sends the bytes before `end`. On return, the server has acknowledged all
+  // but the last 16 MiB of them. Returns errors of `source` unchanged; they
+  // must not be UNAVAILABLE.
   absl::Status Send(int64_t end, Source source);
 
-  // Returns the SHA-256 that the whole file must have, or "". Called once
+  // Returns the SHA-256 that the whole file must have, or "". Called after
   // `source` has returned the last bytes.
   using Checksum = absl::FunctionRef<absl::StatusOr<std::string>()>;
 
-  // Sends the rest and finishes the file. Errors as Send().
+  // Sends the rest and finishes the file. Returns the errors of Send().
   absl::StatusOr<Artifact> Finish(int64_t end, Source source,
                                   Checksum checksum);
 
-  // Asks the server to drop an upload that nobody can resume. Best effort: the
-  // server sweeps what remains.
+  // Asks the server to drop an upload that nobody can resume. Best effort,
+  // because the server sweeps leftovers.
   void Abandon();
 
  private:
@@ -88,7 +88,8 @@ class WriteSession {
   // Reads acknowledgements until few enough bytes lack one.
   absl::Status AwaitAcknowledgements();
   void SetAcknowledged(int64_t offset);
-  // Finds the offset to resume at, or returns why there is no point in it.
+  // Finds the offset at which to resume. Returns an error if resuming is
+  // pointless.
   absl::Status Recover(const absl::Status& error);
   absl::Status SendMessage(const grpc::Slice& data, const Checksum* checksum);
   // Ends the stream and returns its last response.
@@ -107,8 +108,8 @@ class WriteSession {
   std::optional<Artifact> finished_;
 };
 
-// Implements ArtifactWriter: cuts the bytes it is given into messages and holds
-// each message until the server has acknowledged it. Not thread-safe.
+// Implements ArtifactWriter. Cuts the given bytes into messages, and holds each
+// message until the server has acknowledged it. Not thread-safe.
 class BufferedWriter {
  public:
   explicit BufferedWriter(std::unique_ptr<WriteSession> session)
@@ -121,9 +122,9 @@ class BufferedWriter {
   void Abandon();
 
  private:
-  // Moves the buffer to the held messages.
+  // Appends the buffer to the held messages.
   void Seal();
-  // Sends the held messages and releases those that are acknowledged.
+  // Sends the held messages and releases the acknowledged ones.
   absl::Status SendHeld();
   absl::StatusOr<grpc::Slice> Held(int64_t offset) const;
   absl::Status Failed(absl::Status error);

@@ -263,6 +263,7 @@ absl::StatusOr<v1::ListArtifactsResponse> FakeArtifacts::List(
        it != tree.files.end(); ++it) {
     // The path relative to the listed directory, or "" if it is elsewhere.
     const std::string& path = it->first;
+    // The map holds all paths in order, so skip those outside the directory.
     const std::string within = top.empty() ? path
                                : IsBelow(path, top)
                                    ? path.substr(top.size() + 1)

@@ -18,8 +18,8 @@
 namespace mlops::testing {
 
 // Keeps the files of any number of workspaces in memory. The uid identifies the
-// workspace; the project in a request is used only in errors. Methods return
-// the errors of the contract. Thread-safe.
+// workspace; only errors use the project in a request. Methods return the
+// errors of the contract. Thread-safe.
 class FakeArtifacts {
  public:
   using Content = std::shared_ptr<const std::string>;
@@ -29,16 +29,16 @@ class FakeArtifacts {
     Content content;  // Null if it is a directory.
   };
 
-  // Regular files and their total size.
+  // A number of regular files and their total size.
   struct Amount {
     int64_t file_count = 0;
     int64_t size_bytes = 0;
   };
-  // What a workspace may use.
+  // The limits of a workspace, and its usage.
   struct Quota {
     std::optional<int64_t> max_size_bytes;
     std::optional<int64_t> max_file_count;
-    // What it is said to use, instead of what its files take.
+    // The usage to assume instead of counting the files.
     std::optional<Amount> used;
   };
 
@@ -63,20 +63,21 @@ class FakeArtifacts {
   absl::StatusOr<workspace::v1::Upload> GetUpload(
       const std::string& uid, const workspace::v1::GetUploadRequest& request);
 
-  // Returns what the files of a workspace take, by the name of the directory.
+  // Returns the usage of a workspace, keyed by the name of the directory.
   std::map<std::string, Amount> Usage(const std::string& uid);
 
   // Returns RESOURCE_EXHAUSTED/NO_SPACE {quota, limit, used, wanted} if a file
-  // of `size_bytes` at `path`, or in place of the one there, exceeds the quota.
+  // of `size_bytes` at `path`, which may replace one, would exceed the quota.
   absl::Status CheckRoom(const std::string& uid, const std::string& project,
                          const Quota& quota, const std::string& path,
                          int64_t size_bytes);
-  // The same if all files of the workspace were added to an empty one.
+  // Like CheckRoom(), as if all files of the workspace were added to an empty
+  // one.
   absl::Status CheckRoomForAll(const std::string& uid,
                                const std::string& project, const Quota& quota);
 
-  // Copies the files of one workspace to another, new one: those in
-  // `directories`, or all of them if that is empty.
+  // Copies the files of one workspace to another, new one. Copies only
+  // `directories`, or all if it is empty.
   void Clone(const std::string& from_uid, const std::string& to_uid,
              const std::vector<std::string>& directories);
 
@@ -101,8 +102,8 @@ class FakeArtifacts {
       const std::string& uid, const Quota& quota,
       const workspace::v1::WriteArtifactRequest& first, std::string content,
       const std::string& sha256);
-  // Drops the data of an unfinished upload. If the upload is finished, keeps it
-  // and returns its file.
+  // Drops the data of an unfinished upload. Keeps a finished upload and returns
+  // its file.
   std::optional<workspace::v1::Artifact> Discard(const std::string& uid,
                                                  const std::string& upload_id);
 
@@ -135,8 +136,8 @@ class FakeArtifacts {
   static absl::Status CheckRoomIn(const Tree& tree, const std::string& project,
                                   const Quota& quota, const std::string& path,
                                   int64_t size_bytes);
-  // Creates the parent directories of `path`. Returns an error if a file is on
-  // the way, or if `create_only` is true and `path` exists.
+  // Creates the parent directories of `path`. Returns an error if one of them
+  // is a file, or if `create_only` is true and `path` exists.
   absl::Status MakeWay(Tree& tree, const std::string& project,
                        const std::string& path, bool create_only)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -9,9 +9,9 @@
 #include "google/protobuf/timestamp.pb.h"
 #include "mlops/workspace/v1/workspace_service.pb.h"
 
-// The rules of the contract that the fake shares with the server: what a
-// request may say, which error tells that it may not, and what it changes in
-// a workspace. Functions of values; thread-safe.
+// The rules of the contract that the fake shares with the server: which
+// requests are valid, the errors of invalid ones, and the changes that requests
+// make to a workspace. Pure functions; thread-safe.
 namespace mlops::testing::rules {
 
 inline constexpr const char* kSettings[] = {
@@ -35,7 +35,7 @@ absl::Status CheckEtag(const workspace::v1::Workspace& current,
 absl::Status CheckLimits(const workspace::v1::Workspace& workspace);
 // The fake does not support filters.
 absl::Status CheckNoFilter(const std::string& filter);
-// Checks a number of characters and that they are printable ASCII.
+// Checks the length, and that all characters are printable ASCII.
 absl::Status CheckHolder(const std::string& holder);
 
 bool IsOverQuota(const workspace::v1::WorkspaceStatus& status);

@@ -58,7 +58,8 @@ bool FakeWriteStream::Write(const First& head, const grpc::Slice& data) {
   unread_ = true;
   if (head.discard()) return Discard();
   content_.append(reinterpret_cast<const char*>(data.begin()), data.size());
-  // As the server, refuse what is too large before all of it is there.
+  // Like the server, refuse a file that is too large before all of it has
+  // arrived.
   status_ = head.finish()
                 ? Finish(head.sha256())
                 : artifacts_->CheckRoom(target_.uid, first_.project(),
@@ -84,6 +85,7 @@ absl::Status FakeWriteStream::Begin(const First& first) {
 }
 
 absl::Status FakeWriteStream::Finish(const std::string& sha256) {
+  // The workspace or its lease may have changed since the first message.
   ASSIGN_OR_RETURN(const Target target, still_(first_));
   ASSIGN_OR_RETURN(artifact_, artifacts_->Finish(target_.uid, target.quota,
                                                  first_, content_, sha256));

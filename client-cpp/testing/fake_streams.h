@@ -18,7 +18,7 @@ namespace mlops::testing {
 // Sends a file in messages of 1 MiB. Not thread-safe.
 class FakeReadStream final : public internal::ReadStream {
  public:
-  // Read() returns the error of `file` if there is one.
+  // Read() returns the error of `file`, if it has one.
   FakeReadStream(const workspace::v1::ReadArtifactRequest& request,
                  absl::StatusOr<FakeArtifacts::File> file);
 
@@ -34,21 +34,20 @@ class FakeReadStream final : public internal::ReadStream {
 };
 
 // Receives a written file and acknowledges each message. If the stream ends
-// early, keeps the data for a resumed upload, as the server does. Not
-// thread-safe.
+// early, keeps the data for a resumed upload, like the server. Not thread-safe.
 class FakeWriteStream final : public internal::WriteStream {
  public:
   using First = workspace::v1::WriteArtifactRequest;
-  // Which workspace a change is for, and what it may use.
+  // The workspace that a change is for, and its quota.
   struct Target {
     std::string uid;
     FakeArtifacts::Quota quota;
   };
   using TargetOf = std::function<absl::StatusOr<Target>(const First&)>;
 
-  // `target_of` returns the workspace that the first message may change, or why
-  // it may not; `still` does so again at the end. `artifacts` and objects that
-  // these refer to must outlive this.
+  // `target_of` returns the workspace that the first message may change, or the
+  // error if it may not. `still` does the same again at the end. `artifacts`,
+  // and objects to which these functions refer, must outlive this object.
   FakeWriteStream(FakeArtifacts* artifacts, TargetOf target_of, TargetOf still);
   ~FakeWriteStream() override;
 

@@ -50,8 +50,8 @@ absl::Status MakeError(absl::StatusCode code, std::string_view reason,
                          {.reason = std::string(reason), .metadata = metadata});
 }
 
-// The implementation of the client's Connection. One lock guards all state,
-// because no operation takes long.
+// Implements the client's Connection. One lock guards all state, because no
+// operation takes long.
 class FakeWorkspaceService::State final : public internal::Connection {
  public:
   void FailNext(absl::Status status) {
@@ -81,7 +81,8 @@ class FakeWorkspaceService::State final : public internal::Connection {
     ASSIGN_OR_RETURN(const v1::Workspace values,
                      WithTemplate(request.template_(), request.workspace()));
     if (const auto it = live_.find(request.project()); it != live_.end()) {
-      // A repeated Create with the same request id returns the workspace.
+      // A repeated Create with the same request id returns the existing
+      // workspace.
       const auto made_by = request_ids_.find(it->second.uid());
       const bool repeated = made_by != request_ids_.end() &&
                             made_by->second == request.request_id();
@@ -127,8 +128,8 @@ class FakeWorkspaceService::State final : public internal::Connection {
       *lease.mutable_acquire_time() = rules::ToTimestamp(absl::Now());
     }
     *lease.mutable_expire_time() = rules::ToTimestamp(absl::Now()) + ttl;
-    // A renewal is no change. The caller's copy stays, whatever happens to the
-    // lease meanwhile.
+    // A renewal is not reported as a change. Return a copy, which later changes
+    // of the lease do not affect.
     const v1::Lease acquired = lease;
     if (held == nullptr) Report(v1::CHANGE_UPDATED, live_[project]);
     return acquired;
@@ -167,7 +168,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
     const int size = request.page_size() == 0
                          ? 100
                          : std::min(request.page_size(), kMaxPageSize);
-    // The token of a page is the key of its last workspace.
+    // A page's token is the key of its last workspace.
     std::string last;
     for (const auto& [key, workspace] : ordered) {
       if (!request.page_token().empty() &&
@@ -225,6 +226,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
       return rules::NotFound(request.project());
     v1::DeleteWorkspaceResponse response;
     if (workspace == nullptr) return response;
+    // A lease protects only live workspaces.
     if (!workspace->has_delete_time())
       RETURN_IF_ERROR(CheckFence(request.project(), request.fence()));
     RETURN_IF_ERROR(rules::CheckEtag(*workspace, request.etag()));
@@ -277,7 +279,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
       const v1::WatchWorkspacesRequest& request, const CallOptions& call,
       const std::function<bool(const v1::WatchWorkspacesResponse&)>& visit)
       override {
-    // Makes the wait below look at the stop again.
+    // Acquiring the lock makes the wait below check the stop request again.
     const std::stop_callback on_stop(call.stop,
                                      [this] { absl::MutexLock lock(&mutex_); });
     const absl::Time deadline =
@@ -290,7 +292,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
       ASSIGN_OR_RETURN(seen, BeginWatch(request, news));
     }
     while (true) {
-      // Without the lock, because `visit` may use the client.
+      // Do not hold the lock, because `visit` may use the client.
       for (const v1::WatchWorkspacesResponse& response : news) {
         if (!visit(response)) return absl::OkStatus();
       }
@@ -300,6 +302,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
                call.stop.stop_requested();
       };
       absl::MutexLock lock(&mutex_);
+      // Wake up when the next lease expires, because watches report that.
       const absl::Time expiry = EndExpiredLeases();
       if (!mutex_.AwaitWithDeadline(absl::Condition(&is_awake),
                                     std::min(deadline, expiry)) &&
@@ -322,7 +325,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
       RETURN_IF_ERROR(Begin(request.project()));
       ASSIGN_OR_RETURN(*last.mutable_workspace(), CloneLocked(request));
     }
-    // Without the lock, because `visit` may use the client.
+    // Do not hold the lock, because `visit` may use the client.
     visit(last);
     return last;
   }
@@ -364,7 +367,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
   absl::Status StreamWorkspaceStatuses(
       const v1::StreamWorkspaceStatusesRequest& request, const CallOptions&,
       const std::function<bool(const v1::WorkspaceStatus&)>& visit) override {
-    // Collect the statuses first and call `visit` without the lock, because it
+    // Collect the statuses first, and call `visit` without the lock, because it
     // may use the client.
     std::vector<v1::WorkspaceStatus> statuses;
     {
@@ -384,8 +387,8 @@ class FakeWorkspaceService::State final : public internal::Connection {
     return absl::OkStatus();
   }
 
-  // The archive of a fake is a name for a copy that the fake keeps. Only the
-  // same fake can import it.
+  // A fake archive is the name of a copy that the fake keeps, so only the same
+  // fake can import it.
   absl::Status ExportWorkspace(
       const v1::ExportWorkspaceRequest& request, const CallOptions&,
       const std::function<absl::Status(const v1::ExportWorkspaceResponse&)>&
@@ -516,7 +519,8 @@ class FakeWorkspaceService::State final : public internal::Connection {
   using Trash = std::vector<v1::Workspace>;
 
   // Returns the uid of the project's workspace, or the next injected failure.
-  // With `fence`, which may be 0, also checks that it may be changed.
+  // With `fence`, which may be 0, also checks that the workspace may be
+  // changed.
   absl::StatusOr<std::string> UidOf(const std::string& project,
                                     std::optional<int64_t> fence = std::nullopt)
       ABSL_LOCKS_EXCLUDED(mutex_) {
@@ -565,7 +569,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
     return is_live ? &it->second : nullptr;
   }
 
-  // Checks that a change with `fence` is permitted.
+  // Checks that `fence` permits a change.
   absl::Status CheckFence(const std::string& project, int64_t fence) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (fence < 0) return base::FieldInvalid("fence", "must not be negative");
@@ -599,8 +603,8 @@ class FakeWorkspaceService::State final : public internal::Connection {
     return failure;
   }
 
-  // Starts an RPC about `project`: fails if an error is queued or the name is
-  // invalid.
+  // Starts an RPC about `project`. Returns an error if one is queued or the
+  // name is invalid.
   absl::Status Begin(const std::string& project)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     RETURN_IF_ERROR(TakeFailure());
@@ -613,6 +617,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
     absl::MutexLock lock(&mutex_);
     RETURN_IF_ERROR(Begin(first.project()));
     v1::ImportWorkspaceResponse response;
+    // A repeated import with the same request id returns the workspace.
     if (const auto it = live_.find(first.project()); it != live_.end()) {
       const auto made_by = request_ids_.find(it->second.uid());
       if (made_by == request_ids_.end() ||
@@ -630,7 +635,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
                         {"problem", "was not made by this fake"}});
     }
     v1::Workspace settings = archived->second;
-    // As at the server, defaults are derived again.
+    // Like the server, derive the defaults again.
     const v1::Workspace defaults = Make(settings.project(), {});
     for (const char* name : rules::kSettings) {
       const FieldDescriptor* field =
@@ -641,6 +646,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
         reflection->ClearField(&settings, field);
     }
     const v1::Workspace workspace = Make(first.project(), settings);
+    // The files of an archive are stored under its text instead of a uid.
     RETURN_IF_ERROR(artifacts_.CheckRoomForAll(archive, first.project(),
                                                QuotaOf(workspace)));
     artifacts_.Clone(archive, workspace.uid(), {});
@@ -656,7 +662,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
     return absl::StrFormat("%016x", ++last_id_);
   }
 
-  // Returns the current time, but always later than the last result, so that
+  // Returns the current time, but always a later one than before, so that
   // orders by time have no ties.
   google::protobuf::Timestamp Now() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     last_time_ = std::max(absl::Now(), last_time_ + absl::Nanoseconds(1));
@@ -713,6 +719,8 @@ class FakeWorkspaceService::State final : public internal::Connection {
         return base::FieldInvalid("directories",
                                   "no such directory: " + directory);
     }
+    // Like the server, check for a repeated request before looking for the
+    // source.
     if (const auto it = live_.find(name); it != live_.end()) {
       const auto made_by = request_ids_.find(it->second.uid());
       const bool repeated = made_by != request_ids_.end() &&
@@ -722,7 +730,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
     }
     const auto source = live_.find(request.project());
     if (source == live_.end()) return rules::NotFound(request.project());
-    // Settings that were derived from the old name are derived again.
+    // Settings that follow from the old name are derived again.
     v1::Workspace values = source->second;
     const v1::Workspace defaults = Make(request.project(), {});
     for (const char* setting : rules::kSettings) {
@@ -744,7 +752,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
     return Store(v1::CHANGE_CREATED, clone);
   }
 
-  // Makes `workspace` the state of its project, and reports the change.
+  // Stores `workspace` as the state of its project, and reports the change.
   v1::Workspace Store(v1::Change change, const v1::Workspace& workspace)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     Report(change, workspace);
@@ -760,7 +768,8 @@ class FakeWorkspaceService::State final : public internal::Connection {
     response.set_resume_token(TokenAt(changes_.size()));
   }
 
-  // Reports the leases that have expired. Returns when the next one does.
+  // Reports expired leases as changes and removes them. Returns when the next
+  // lease expires.
   absl::Time EndExpiredLeases() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     absl::Time next = absl::InfiniteFuture();
     for (auto it = leases_.begin(); it != leases_.end();) {
@@ -779,7 +788,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
     return next;
   }
 
-  // Returns the token of a watcher that knows the first `count` changes.
+  // Returns the resume token of a watcher that knows the first `count` changes.
   static std::string TokenAt(size_t count) {
     return absl::StrCat("fake-", count);
   }
@@ -791,8 +800,8 @@ class FakeWorkspaceService::State final : public internal::Connection {
                                          project) != projects.end();
   }
 
-  // Adds what a watch begins with to `news`, and returns the number of changes
-  // that it knows then.
+  // Adds the initial events of a watch to `news`. Returns the number of changes
+  // that the watch then knows.
   absl::StatusOr<size_t> BeginWatch(
       const v1::WatchWorkspacesRequest& request,
       std::vector<v1::WatchWorkspacesResponse>& news)
@@ -801,6 +810,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
       RETURN_IF_ERROR(rules::CheckProject(project));
     size_t seen = changes_.size();
     absl::string_view token = request.resume_token();
+    // Without a token, the watch begins with all live workspaces.
     if (token.empty()) {
       for (const auto& [project, workspace] : live_) {
         if (!IsWanted(request, project)) continue;
@@ -814,6 +824,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
       return MakeError(StatusCode::kInvalidArgument, "TOKEN_INVALID",
                        "resume_token: damaged", {{"field", "resume_token"}});
     }
+    // With a token, it begins with the changes since then.
     TakeNews(request, seen, news);
     v1::WatchWorkspacesResponse& synced = news.emplace_back();
     synced.set_change(v1::CHANGE_SYNCED);
@@ -847,7 +858,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
     return ordered;
   }
 
-  // Finds the deleted workspace with `uid`, or if `uid` is empty the one that
+  // Finds the deleted workspace with `uid` or, if `uid` is empty, the one that
   // was deleted last.
   Trash::iterator FindTrashed(const std::string& project,
                               const std::string& uid)
@@ -873,7 +884,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
     return trashed == trash_.end() ? nullptr : &*trashed;
   }
 
-  // Moves `workspace` into the trash, or with `permanent` removes it. Completes
+  // Moves `workspace` into the trash, or removes it with `permanent`. Completes
   // `response`.
   void Remove(v1::Workspace workspace, bool permanent,
               v1::DeleteWorkspaceResponse& response)
@@ -881,11 +892,13 @@ class FakeWorkspaceService::State final : public internal::Connection {
     const auto is_same = [&workspace](const v1::Workspace& other) {
       return other.uid() == workspace.uid();
     };
+    // A permanent deletion may concern a workspace in the trash.
     trash_.erase(std::remove_if(trash_.begin(), trash_.end(), is_same),
                  trash_.end());
     if (const auto it = live_.find(workspace.project());
         it != live_.end() && is_same(it->second)) {
       leases_.erase(workspace.project());
+      // Watches identify a deleted workspace by its name and uid.
       v1::Workspace gone;
       gone.set_project(workspace.project());
       gone.set_uid(workspace.uid());
@@ -921,6 +934,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
     v1::WorkspaceStatus status;
     *status.mutable_workspace() = Shown(workspace);
     *status.mutable_scan_time() = rules::ToTimestamp(absl::Now());
+    // SetUsage() takes precedence over counting the artifacts.
     const auto known = usage_.find(workspace.project());
     for (const auto& usage :
          known == usage_.end() ? CountFiles(workspace.uid()) : known->second) {
@@ -947,18 +961,18 @@ class FakeWorkspaceService::State final : public internal::Connection {
   std::map<std::string, v1::Workspace> live_ ABSL_GUARDED_BY(mutex_);
   // Sorted by time of deletion.
   Trash trash_ ABSL_GUARDED_BY(mutex_);
-  // Request ids of Create, by the uid of the created workspace.
+  // Request ids of created workspaces, keyed by uid.
   std::map<std::string, std::string> request_ids_ ABSL_GUARDED_BY(mutex_);
-  // What exports have copied, by the text of the archive. The files are in
-  // artifacts_.
+  // Exported workspaces, keyed by the text of the archive. artifacts_ has their
+  // files.
   std::map<std::string, v1::Workspace> archives_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, std::vector<DirectoryUsage>> usage_
       ABSL_GUARDED_BY(mutex_);
   std::map<std::string, Template> templates_ ABSL_GUARDED_BY(mutex_);
-  // By project; some have expired.
+  // Keyed by project. Some may have expired.
   std::map<std::string, v1::Lease> leases_ ABSL_GUARDED_BY(mutex_);
   int64_t last_fence_ ABSL_GUARDED_BY(mutex_) = 0;
-  // Every change, the oldest first, as watches report it.
+  // All changes, oldest first, as watches report them.
   std::vector<v1::WatchWorkspacesResponse> changes_ ABSL_GUARDED_BY(mutex_);
   uint64_t last_id_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::Time last_time_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();

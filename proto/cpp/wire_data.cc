@@ -18,7 +18,7 @@ using WireFormat = google::protobuf::internal::WireFormatLite;
 
 namespace {
 
-// Appends views of the bytes of a field, without copying them.
+// Appends views of a field's bytes, without copying them.
 bool TakePieces(CodedInputStream& in, std::vector<absl::string_view>* pieces) {
   uint32_t left;
   if (!in.ReadVarint32(&left)) return false;
@@ -48,13 +48,14 @@ bool Decode(const grpc::ByteBuffer& bytes, int data_field,
   grpc::ProtoBufferReader reader(data->message.get());
   if (!reader.status().ok()) return false;
   CodedInputStream in(&reader);
+  // Copy all other fields to `rest`, which protobuf then parses as usual.
   std::string rest;
   {
     google::protobuf::io::StringOutputStream rest_stream(&rest);
     CodedOutputStream out(&rest_stream);
     while (const uint32_t tag = in.ReadTag()) {
       const bool is_data = tag == DataTag(data_field);
-      // As in protobuf, the last occurrence of the field counts.
+      // As in protobuf, the last occurrence of a field counts.
       if (is_data) data->pieces.clear();
       if (!(is_data ? TakePieces(in, &data->pieces)
                     : WireFormat::SkipField(&in, tag, &out)))
@@ -68,7 +69,7 @@ grpc::ByteBuffer Encode(const google::protobuf::MessageLite& head,
                         int data_field, const grpc::Slice& data) {
   std::string begin = head.SerializeAsString();
   if (data.size() > 0) {
-    // Appends to `begin`.
+    // The stream appends to `begin`.
     google::protobuf::io::StringOutputStream stream(&begin);
     CodedOutputStream out(&stream);
     out.WriteTag(DataTag(data_field));
@@ -86,7 +87,7 @@ grpc::Slice Part(const grpc::Slice& slice, size_t begin, size_t end) {
 absl::StatusOr<grpc::Slice> MakeSlice(
     size_t size, absl::FunctionRef<absl::Status(char* data)> fill) {
   grpc::Slice slice(size);
-  // Writing is safe, because no one else has the slice yet.
+  // Writing is safe, because nobody else has the slice yet.
   RETURN_IF_ERROR(
       fill(reinterpret_cast<char*>(const_cast<uint8_t*>(slice.begin()))));
   return slice;

@@ -11,14 +11,14 @@
 namespace mlops::wire {
 namespace {
 
-// gRPC sends the message a second time, percent-encoded, which may triple it.
+// gRPC sends the message again, percent-encoded, which may triple its size.
 constexpr size_t kMaxMessageBytes = 1024;
 
-// The size of the tags and lengths of an entry of a map<string, string>.
+// Size of the tags and lengths of a map<string, string> entry.
 constexpr size_t kEntryOverheadBytes = 12;
 
-// Whether gRPC itself produces errors with this code, so that they
-// need no reason.
+// Whether gRPC itself produces errors with this code, so that they need no
+// reason.
 bool IsTransportCode(absl::StatusCode code) {
   return code == absl::StatusCode::kCancelled ||
          code == absl::StatusCode::kDeadlineExceeded;
@@ -33,8 +33,8 @@ google::rpc::ErrorInfo ToErrorInfo(const base::ErrorInfo& info) {
   return proto;
 }
 
-// Like ToErrorInfo(), with as much of the metadata, in key order,
-// as fits into `max_bytes`.
+// Like ToErrorInfo(), but with only as much of the metadata, in key order, as
+// fits into `max_bytes`.
 google::rpc::ErrorInfo ToErrorInfoWithin(size_t max_bytes,
                                          base::ErrorInfo info) {
   const auto metadata = std::exchange(info.metadata, {});
@@ -78,6 +78,7 @@ google::rpc::Status Bare(absl::StatusCode code, absl::string_view message) {
 
 google::rpc::Status WithInfo(google::rpc::Status proto,
                              const base::ErrorInfo& info) {
+  // Pack RetryInfo first, because it must survive the truncation below.
   if (info.retry_delay)
     proto.add_details()->PackFrom(ToRetryInfo(*info.retry_delay));
   google::rpc::Status full = proto;
@@ -87,7 +88,7 @@ google::rpc::Status WithInfo(google::rpc::Status proto,
   // If the details are too large, drop BadRequest and shorten the metadata.
   if (full.ByteSizeLong() <= kMaxDetailsBytes) return full;
 
-  // The size of the Any around ErrorInfo, including its type URL.
+  // Size of the Any around ErrorInfo, including its type URL.
   constexpr size_t kAnyOverheadBytes = 64;
   const size_t room =
       kMaxDetailsBytes - proto.ByteSizeLong() - kAnyOverheadBytes;
@@ -111,7 +112,7 @@ absl::Duration FromProto(const google::protobuf::Duration& proto) {
 absl::Status WithDetails(absl::StatusCode code, const std::string& message,
                          const google::rpc::Status& details) {
   const auto proto = FindDetail<google::rpc::ErrorInfo>(details);
-  // Errors of other origins, such as proxies, have no details that we know.
+  // Errors of other origins, such as proxies, lack details that we know.
   if (code == absl::StatusCode::kOk || !proto ||
       proto->domain() != kErrorDomain)
     return absl::Status(code, message);
@@ -148,6 +149,7 @@ grpc::Status ToGrpc(const absl::Status& status) {
 
 absl::Status FromGrpc(const grpc::Status& status) {
   google::rpc::Status details;
+  // Details of other origins may have any format.
   if (!details.ParseFromString(status.error_details())) details.Clear();
   return WithDetails(static_cast<absl::StatusCode>(status.error_code()),
                      status.error_message(), details);

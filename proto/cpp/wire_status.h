@@ -6,28 +6,28 @@
 #include "google/rpc/status.pb.h"
 #include "grpcpp/support/status.h"
 
-// The only mapping between absl::Status with base::ErrorInfo and errors
-// on the wire. Thread-safe.
+// Converts between absl::Status with base::ErrorInfo and errors on the wire. No
+// other code does. Thread-safe.
 namespace mlops::wire {
 
 inline constexpr absl::string_view kErrorDomain = "mlops.workspace";
 
-// Larger details are truncated: if the trailers exceed about 7 KB,
-// gRPC replaces the error by another one.
+// Larger details are truncated: if the trailers exceed about 7 KB, gRPC
+// replaces the error with another one.
 inline constexpr size_t kMaxDetailsBytes = 4096;
 
 // Converts an error to google.rpc.Status: ErrorInfo with its metadata,
-// BadRequest for FIELD_INVALID, and RetryInfo if a delay is known.
-// An error without a reason, which should not occur, becomes INTERNAL/IO_ERROR,
-// except for CANCELLED and DEADLINE_EXCEEDED.
+// BadRequest for FIELD_INVALID, and RetryInfo if a delay is known. An error
+// without a reason, which should not occur, becomes INTERNAL/IO_ERROR, except
+// for CANCELLED and DEADLINE_EXCEEDED.
 google::rpc::Status ToProto(const absl::Status& status);
 
-// Like ToProto(), as a gRPC status with the google.rpc.Status in its binary
-// details.
+// Like ToProto(), but returns a gRPC status with the google.rpc.Status in its
+// binary details.
 grpc::Status ToGrpc(const absl::Status& status);
 
-// Inverse of ToGrpc() and ToProto(). Errors without a google.rpc.Status
-// (a broken connection, a deadline) keep their code and message.
+// Inverses of ToGrpc() and ToProto(). Errors without a google.rpc.Status, such
+// as a broken connection or a deadline, keep their code and message.
 absl::Status FromGrpc(const grpc::Status& status);
 absl::Status FromProto(const google::rpc::Status& status);
 

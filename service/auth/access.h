@@ -5,10 +5,10 @@
 
 namespace mlops::auth {
 
-// The least of the built-in roles that includes an RPC. Each role includes
-// those before it.
+// The lowest built-in role that includes an RPC. Each role includes the ones
+// before it.
 enum class Access {
-  // Every caller whom the server accepts, without any role.
+  // Every caller that the server accepts, even without a role.
   kAnyone,
   kView,
   kEdit,
@@ -16,9 +16,9 @@ enum class Access {
   kOperate,
 };
 
-// An RPC, for policies.
+// An RPC, as policies see it.
 struct Rpc {
-  // Such as "GetWorkspace". Must refer to text that is never destroyed.
+  // For example "GetWorkspace". Must refer to text that is never destroyed.
   absl::string_view name;
   Access access;
 };

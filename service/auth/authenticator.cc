@@ -14,14 +14,14 @@ namespace {
 
 constexpr absl::string_view kScheme = "Bearer ";
 
-// Returns the token of an `authorization` header (RFC 6750), or "" if it has
-// another form.
+// Returns the token of an `authorization` header (RFC 6750), or "" if the
+// header has another form.
 absl::string_view BearerToken(absl::string_view header) {
   if (!absl::StartsWithIgnoreCase(header, kScheme)) return "";
   return absl::StripAsciiWhitespace(header.substr(kScheme.size()));
 }
 
-// A JWT has three parts; base64url and our tokens have no dots.
+// A JWT has three parts separated by dots; our own tokens contain no dots.
 bool IsJwt(absl::string_view token) {
   return std::count(token.begin(), token.end(), '.') == 2;
 }
@@ -34,7 +34,7 @@ absl::StatusOr<Caller> ByCertificate(const std::string& name) {
   return Caller{.name = name, .kind = Kind::kCertificate};
 }
 
-// The proxy's own user is never the caller: whoever may pass the proxy would
+// Never returns the proxy's own user: everybody who may pass the proxy would
 // have that user's rights.
 absl::StatusOr<Caller> ByProxy(std::optional<absl::string_view> name) {
   if (!name.has_value())
@@ -63,6 +63,8 @@ void Authenticator::SetJwtVerifier(std::unique_ptr<JwtVerifier> verifier) {
 
 absl::StatusOr<Caller> Authenticator::Authenticate(
     const Presented& presented) const {
+  // A token takes precedence, and a wrong one is an error: the caller must not
+  // get the rights of another identity by accident.
   if (presented.authorization) {
     const auto tokens = tokens_.Get();
     const auto verifier = verifier_.Get();
@@ -86,9 +88,12 @@ absl::StatusOr<Caller> Authenticator::ByToken(
     return CredentialsInvalid(
         "the header is not of the form `authorization: Bearer TOKEN`");
   }
+  // Bound the size before hashing or parsing the token.
   if (token.size() > JwtVerifier::kMaxTokenBytes)
     return CredentialsInvalid("the token is larger than 8 KiB");
   const absl::Time now = options_.clock();
+  // Without tokens, let the verifier explain what is wrong with a malformed
+  // JWT.
   if (verifier != nullptr && (tokens == nullptr || IsJwt(token))) {
     ASSIGN_OR_RETURN(std::string name, verifier->Verify(token, now));
     return Caller{.name = std::move(name), .kind = Kind::kJwt};

@@ -9,9 +9,9 @@
 
 namespace mlops::auth {
 
-// Decodes base64url as JSON Web Tokens use it (RFC 7515, section 2): without
-// padding or white space. Returns nullopt if `text` is not what encoding
-// the result would give.
+// Decodes base64url as JSON Web Tokens use it (RFC 7515, section 2), without
+// padding or white space. Returns nullopt unless encoding the result would
+// produce `text` again.
 inline std::optional<std::string> DecodeBase64Url(absl::string_view text) {
   std::string data;
   if (!absl::WebSafeBase64Unescape(text, &data) ||

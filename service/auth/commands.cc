@@ -29,8 +29,8 @@ namespace {
 constexpr int64_t kMaxFileBytes = 8 << 20;
 constexpr uint32_t kPrivateMode = 0600;
 
-// Waits until no other process changes files of `directory` through this
-// function. Returns the lock, which ends with the descriptor.
+// Waits until no other process changes files in `directory` through this
+// function. Returns the lock, which lasts as long as the descriptor.
 absl::StatusOr<base::UniqueFd> Lock(const std::string& directory) {
   base::UniqueFd fd(
       ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -41,7 +41,7 @@ absl::StatusOr<base::UniqueFd> Lock(const std::string& directory) {
   return fd;
 }
 
-// Returns the text of the file, or nullopt if there is none.
+// Returns the text of the file, or nullopt if it does not exist.
 absl::StatusOr<std::optional<std::string>> ReadIfExists(
     const fs::Dir& dir, const std::string& name) {
   auto content = dir.ReadFile(name, kMaxFileBytes);
@@ -50,11 +50,13 @@ absl::StatusOr<std::optional<std::string>> ReadIfExists(
   return std::move(content->data);
 }
 
-// Creates `name` with `text`, synced, like the file `like` if it exists.
+// Creates `name` with the content `text`, synced, and with the owner and mode
+// of `like` if that exists.
 absl::Status WriteLike(fs::Dir& dir, const std::string& name,
                        absl::string_view text, const std::string& like,
                        bool like_exists) {
   ASSIGN_OR_RETURN(const auto file, dir.CreateFileLike(name, like));
+  // Only the owner may read a new file.
   if (!like_exists) RETURN_IF_ERROR(file->SetMode(kPrivateMode));
   RETURN_IF_ERROR(file->Write(text));
   RETURN_IF_ERROR(file->Sync());
@@ -68,7 +70,10 @@ absl::Status AppendLine(fs::Dir& dir, const std::string& name,
   std::string text = old.value_or("");
   if (!text.empty() && !absl::EndsWith(text, "\n")) text += '\n';
   absl::StrAppend(&text, line);
+  // Check the result before replacing the file: the server refuses a malformed
+  // one.
   RETURN_IF_ERROR(TokenTable::Parse(text).status());
+  // Rename a complete file, so that readers see either the old or the new one.
   const std::string temp = absl::StrCat(".", name, ".", base::RandomId());
   absl::Status status = WriteLike(dir, temp, text, name, old.has_value());
   if (status.ok())
@@ -77,6 +82,8 @@ absl::Status AppendLine(fs::Dir& dir, const std::string& name,
     dir.RemoveFile(temp).IgnoreError();
     return status;
   }
+  // Sync the directory before the token is printed, so that no printed token is
+  // lost.
   return dir.Sync();
 }
 
@@ -84,10 +91,13 @@ absl::StatusOr<std::string> AddTokenTo(const std::string& tokens_path,
                                        absl::string_view name,
                                        std::optional<absl::Time> expires) {
   std::error_code error;
+  // Follow symbolic links first, so that the rename replaces the target and not
+  // the link.
   const auto path = std::filesystem::weakly_canonical(
       std::filesystem::absolute(tokens_path), error);
   if (error) return absl::FailedPreconditionError(error.message());
   const std::string directory = path.parent_path().string();
+  // Lock before reading, because another process may add a token too.
   ASSIGN_OR_RETURN(const base::UniqueFd lock, Lock(directory));
   ASSIGN_OR_RETURN(const auto dir, fs::OpenBaseDir(directory));
   ASSIGN_OR_RETURN(std::string token, MakeToken());
@@ -118,6 +128,7 @@ int AddToken(absl::string_view name, const std::string& tokens_path,
         << token.status().message() << "\n";
     return 1;
   }
+  // Print the token only now that the file is on disk.
   out << *token << std::endl;
   return 0;
 }
@@ -127,6 +138,7 @@ int CheckPolicy(const std::string& policy_path, absl::Span<const Rpc> rpcs,
                 absl::string_view project, std::ostream& out,
                 std::ostream& err) {
   std::shared_ptr<const Policy> policy;
+  // Load the file like the server, so that both accept the same files.
   base::ReloadedFile file(
       {.what = "policy file", .path = policy_path, .max_bytes = kMaxFileBytes},
       [&](absl::string_view text) -> absl::Status {

@@ -12,23 +12,23 @@
 
 namespace mlops::auth {
 
-// The body of `workspaced token NAME --tokens FILE [--expires TIME]`: makes
-// a token, adds its line to the file, and prints the token to `out`, once
-// the file is on disk. Creates a missing file with the mode 0600, and keeps
-// the owner and mode of an existing one. Replaces the file atomically; if it
-// is a symbolic link, replaces its target. Several processes may add tokens
-// at once. Returns 0, or 1 after printing to `err` why it failed:
-// TokenNameProblem(), `expires` is not positive, or the file is malformed
-// or cannot be written.
+// Implements `workspaced token NAME --tokens FILE [--expires TIME]`. Makes a
+// token, adds its line to the file, and prints the token to `out` once the file
+// is on disk. Creates a missing file with mode 0600; keeps the owner and mode
+// of an existing one. Replaces the file atomically; if it is a symbolic link,
+// replaces its target. Several processes may add tokens at once.
+//
+// Returns 0, or 1 after printing to `err` why it failed: TokenNameProblem(),
+// `expires` is not positive, or the file is malformed or cannot be written.
 int AddToken(absl::string_view name, const std::string& tokens_path,
              std::optional<absl::Duration> expires, std::ostream& out,
              std::ostream& err);
 
-// The body of `workspaced policy check [NAME RPC [PROJECT]] --policy FILE`:
-// prints Policy::Explain() to `out`, or only whether the file is valid
-// if `principal` is "". Returns 0 if the file is valid and the call would be
-// allowed, 1 if the call would be denied, and 2 after printing to `err`
-// what is wrong with the file.
+// Implements `workspaced policy check [NAME RPC [PROJECT]] --policy FILE`.
+// Prints Policy::Explain() to `out`, or, if `principal` is "", only whether the
+// file is valid. Returns 0 if the file is valid and the call would be allowed,
+// 1 if the call would be denied, and 2 after printing to `err` what is wrong
+// with the file.
 int CheckPolicy(const std::string& policy_path, absl::Span<const Rpc> rpcs,
                 absl::string_view principal, absl::string_view rpc,
                 absl::string_view project, std::ostream& out,

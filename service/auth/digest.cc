@@ -5,7 +5,7 @@
 namespace mlops::auth {
 
 std::string Digest(absl::string_view data) {
-  // EVP_sha256() would look the algorithm up in every call.
+  // Fetch once, because EVP_sha256() looks the algorithm up in every call.
   static EVP_MD* const sha256 = EVP_MD_fetch(nullptr, "SHA256", nullptr);
   std::string digest(kDigestBytes, '\0');
   EVP_Digest(data.data(), data.size(),

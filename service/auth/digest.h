@@ -10,7 +10,7 @@ namespace mlops::auth {
 inline constexpr size_t kDigestBytes = 32;
 
 // Returns the 32 bytes of the SHA-256 of `data`. Takes less than half a
-// microsecond for a token, unlike base::Sha256. Thread-safe.
+// microsecond for a token, which base::Sha256 does not achieve. Thread-safe.
 std::string Digest(absl::string_view data);
 
 }  // namespace mlops::auth

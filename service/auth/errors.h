@@ -6,15 +6,16 @@
 
 namespace mlops::auth {
 
-// UNAUTHENTICATED/CREDENTIALS_INVALID. `problem` says what is wrong with
-// the credentials, without repeating them.
+// Returns UNAUTHENTICATED/CREDENTIALS_INVALID. `problem` says what is wrong
+// with the credentials, without repeating them.
 absl::Status CredentialsInvalid(absl::string_view problem);
 
-// UNAUTHENTICATED/CREDENTIALS_INVALID for a call without credentials.
+// Returns UNAUTHENTICATED/CREDENTIALS_INVALID for a call without credentials.
 absl::Status CredentialsMissing();
 
-// PERMISSION_DENIED/PERMISSION_MISSING {permission}, which is the RPC's name.
-// `project` may be "". `roles` lists the roles that include the RPC.
+// Returns PERMISSION_DENIED/PERMISSION_MISSING {permission}, where the
+// permission is the RPC's name. `project` may be "". `roles` lists the roles
+// that include the RPC.
 absl::Status PermissionMissing(absl::string_view name, absl::string_view rpc,
                                absl::string_view project,
                                absl::string_view roles);

@@ -7,7 +7,7 @@
 namespace mlops::auth {
 namespace {
 
-// Room for more than 10,000 tokens with names of any length.
+// Holds more than 10,000 tokens with names of any length.
 constexpr size_t kMaxFileBytes = 8 << 20;
 
 bool AllowsAnonymous(const Gate::Options& options) {
@@ -33,6 +33,7 @@ Gate::Gate(Options options)
     : options_(std::move(options)),
       authenticator_({.allow_anonymous = AllowsAnonymous(options_),
                       .clock = options_.clock}) {
+  // Stays in force if there is no policy file.
   policy_.Set(Policy::AllowAll(options_.rpcs));
   AddFile("tokens file", options_.tokens,
           [this](absl::string_view text) { return ApplyTokens(text); });

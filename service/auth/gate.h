@@ -20,8 +20,8 @@
 
 namespace mlops::auth {
 
-// Decides who may come in: the authenticator and the policy, kept up to date
-// with their files. Thread-safe.
+// Decides who may call: the authenticator and the policy, which follow changes
+// of their files. Thread-safe.
 class Gate {
  public:
   struct Options {
@@ -33,36 +33,36 @@ class Gate {
     std::string policy;
     // Whether the server verifies client certificates.
     bool client_certificates = false;
-    // Whether a proxy says who calls.
+    // Whether a proxy names the callers.
     bool proxy = false;
     // Every RPC of the server. Must never be destroyed.
     absl::Span<const Rpc> rpcs;
     base::Clock clock = base::SystemClock();
   };
-  // Called after a file was read again: with OK if it is in force, otherwise
-  // with the reason why the previous contents stay in force.
+  // Called after a file was reread: with OK if it is in force, otherwise with
+  // the reason why the previous content remains in force.
   using Report = absl::FunctionRef<void(const base::ReloadedFile& file,
                                         const absl::Status& status)>;
 
-  // Reads all files. Returns INVALID_ARGUMENT (no reason) if `jwks` is given
-  // without issuer and audience or the reverse, and the errors of ReloadedFile,
-  // TokenTable, JwtVerifier and Policy.
+  // Reads all files. Returns INVALID_ARGUMENT (no reason) if only some of
+  // `jwks`, the issuer and the audience are given, and the errors of
+  // ReloadedFile, TokenTable, JwtVerifier and Policy.
   static absl::StatusOr<std::unique_ptr<Gate>> Open(Options options);
 
   absl::StatusOr<Caller> Authenticate(const Presented& presented) const {
     return authenticator_.Authenticate(presented);
   }
 
-  // Returns the policy in force; the one that allows all if there is no file.
+  // Returns the policy in force. Without a file, it allows everything.
   std::shared_ptr<const Policy> policy() const { return policy_.Get(); }
 
-  // Reads the files that have changed. Call it a few times a second;
-  // costs a stat(2) per file.
+  // Rereads the files that have changed. Call it a few times a second; it costs
+  // a stat(2) per file.
   void Check(Report report) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Reads all files, whether or not they have changed, and reports each.
+  // Rereads all files, whether or not they have changed, and reports each.
   void Reload(Report report) ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // The files, for their counters.
+  // Returns the files, for their counters.
   const std::vector<std::unique_ptr<base::ReloadedFile>>& files() const {
     return files_;
   }
@@ -79,7 +79,7 @@ class Gate {
   const Options options_;
   Authenticator authenticator_;
   base::Published<Policy> policy_;
-  // One thread at a time reads files.
+  // Lets only one thread at a time read files.
   absl::Mutex mutex_;
   // Does not change after Open().
   std::vector<std::unique_ptr<base::ReloadedFile>> files_;

@@ -22,8 +22,8 @@ std::string Text(const json& object, const char* name) {
                                                      : "";
 }
 
-// Returns the algorithm for which `key` is meant, or nullopt if it is to
-// be skipped.
+// Returns the algorithm that `key` is for, or nullopt if the key must be
+// skipped.
 std::optional<JwtAlgorithm> AlgorithmOf(const json& key) {
   JwtAlgorithm algorithm;
   if (Text(key, "kty") == "RSA") {
@@ -39,7 +39,7 @@ std::optional<JwtAlgorithm> AlgorithmOf(const json& key) {
   return algorithm;
 }
 
-// Returns null if the members are missing or not valid.
+// Returns null if the members are missing or invalid.
 std::unique_ptr<PublicKey> ToPublicKey(const json& key,
                                        JwtAlgorithm algorithm) {
   const bool rsa = algorithm == JwtAlgorithm::kRs256;
@@ -50,7 +50,7 @@ std::unique_ptr<PublicKey> ToPublicKey(const json& key,
              : PublicKey::P256(*first, *second);
 }
 
-// Returns what is wrong with a key that is not skipped.
+// Returns the problem of a key that must not be skipped.
 std::string Problem(const json& key, JwtAlgorithm algorithm) {
   if (key.contains("d")) {
     return "is a private key; give the server public keys only, and replace "
@@ -78,6 +78,7 @@ absl::StatusOr<Jwks> Jwks::Parse(absl::string_view text) {
   for (const json& key : set["keys"]) {
     ++number;
     if (!key.is_object()) continue;
+    // RFC 7517 requires readers to skip keys that they cannot use.
     const auto algorithm = AlgorithmOf(key);
     if (!algorithm) continue;
     Entry entry = {.id = Text(key, "kid")};
@@ -85,8 +86,10 @@ absl::StatusOr<Jwks> Jwks::Parse(absl::string_view text) {
       return absl::InvalidArgumentError(absl::StrCat(
           "key ", number, " (kid ", base::Echo(entry.id), ") ", problem));
     };
+    // Do not even decode a private key, which the server must refuse.
     if (!key.contains("d")) entry.key = ToPublicKey(key, *algorithm);
     if (!entry.key) return fail(Problem(key, *algorithm));
+    // An id must identify one key per algorithm.
     const auto is_same = [&](const Entry& other) {
       return other.id == entry.id && other.key->algorithm() == *algorithm;
     };
@@ -101,6 +104,7 @@ absl::StatusOr<Jwks> Jwks::Parse(absl::string_view text) {
 
 const PublicKey* Jwks::Find(absl::string_view id,
                             JwtAlgorithm algorithm) const {
+  // Without an id, the choice must be unambiguous.
   const PublicKey* found = nullptr;
   for (const Entry& entry : keys_) {
     if (entry.key->algorithm() != algorithm) continue;

@@ -12,7 +12,7 @@ struct evp_pkey_st;
 
 namespace mlops::auth {
 
-// The signatures that the server accepts (RFC 7518, section 3.1).
+// The signature algorithms that the server accepts (RFC 7518, section 3.1).
 enum class JwtAlgorithm { kRs256, kEs256 };
 
 // Returns "RS256" or "ES256".
@@ -21,19 +21,19 @@ absl::string_view AlgorithmName(JwtAlgorithm algorithm);
 // A public key. Thread-safe.
 class PublicKey {
  public:
-  // Returns an RSA key for RS256 from the big-endian modulus and exponent,
-  // or null if they are not a key of 2,048 to 8,192 bits.
+  // Returns an RSA key for RS256 from the big-endian modulus and exponent, or
+  // null if they do not form a key of 2,048 to 8,192 bits.
   static std::unique_ptr<PublicKey> Rsa(absl::string_view modulus,
                                         absl::string_view exponent);
-  // Returns a P-256 key for ES256 from its coordinates of 32 bytes each,
-  // or null if they are not a point on the curve.
+  // Returns a P-256 key for ES256 from its coordinates of 32 bytes each, or
+  // null if they are not a point on the curve.
   static std::unique_ptr<PublicKey> P256(absl::string_view x,
                                          absl::string_view y);
 
   JwtAlgorithm algorithm() const { return algorithm_; }
 
-  // Returns whether `signature` is this key's for `data`, in the encoding
-  // of RFC 7518.
+  // Returns whether `signature`, in the encoding of RFC 7518, is this key's
+  // signature of `data`.
   bool Verify(absl::string_view data, absl::string_view signature) const;
 
  private:
@@ -48,18 +48,18 @@ class PublicKey {
 };
 
 // The keys of a JSON Web Key Set (RFC 7517) that can verify RS256 or ES256.
-// Immutable, therefore thread-safe.
+// Immutable, and therefore thread-safe.
 class Jwks {
  public:
-  // Skips keys of other types, algorithms and uses, as the RFC demands.
-  // Returns INVALID_ARGUMENT (no reason), naming the key by its number
-  // from 1, if the text is not a key set, a key is malformed, too weak or
-  // private, two keys have the same algorithm and id, or no key is left.
+  // Skips keys of other types, algorithms and uses, as the RFC requires.
+  // Returns INVALID_ARGUMENT (no reason), with the key's number counted from 1,
+  // if the text is not a key set; if a key is malformed, too weak or private;
+  // if two keys have the same algorithm and id; or if no key is left.
   static absl::StatusOr<Jwks> Parse(absl::string_view text);
 
-  // Returns the key with this id and algorithm. With an empty `id`, returns
-  // the only key with that algorithm. Returns null if there is none, or with
-  // an empty `id` more than one.
+  // Returns the key with this id and algorithm. With an empty `id`, returns the
+  // only key with that algorithm. Returns null if there is none or, with an
+  // empty `id`, more than one.
   const PublicKey* Find(absl::string_view id, JwtAlgorithm algorithm) const;
 
   size_t size() const { return keys_.size(); }

@@ -23,8 +23,8 @@ namespace {
 
 using nlohmann::json;
 
-// Parses a JSON object in base64url. Returns nullopt if it is malformed or has
-// a member twice, of which every reader might take another one.
+// Parses a JSON object in base64url. Returns nullopt if it is malformed or
+// repeats a member, because readers disagree on which one counts.
 std::optional<json> DecodeObject(absl::string_view encoded) {
   const auto text = DecodeBase64Url(encoded);
   if (!text) return std::nullopt;
@@ -40,16 +40,16 @@ std::optional<json> DecodeObject(absl::string_view encoded) {
   return object;
 }
 
-// Returns the text of the member `name`, or nullopt if it is absent
-// or not text.
+// Returns the text of the member `name`, or nullopt if it is absent or not
+// text.
 std::optional<std::string> Text(const json& object, const char* name) {
   const auto found = object.find(name);
   if (found == object.end() || !found->is_string()) return std::nullopt;
   return found->get<std::string>();
 }
 
-// Returns a NumericDate (RFC 7519, section 2), or nullopt if it is absent
-// or not a number.
+// Returns a NumericDate (RFC 7519, section 2), or nullopt if it is absent or
+// not a number.
 std::optional<absl::Time> Date(const json& claims, const char* name) {
   const auto found = claims.find(name);
   if (found == claims.end() || !found->is_number()) return std::nullopt;
@@ -74,9 +74,9 @@ absl::StatusOr<JwtAlgorithm> AlgorithmOf(const json& header) {
                    "; the server accepts RS256 and ES256"));
 }
 
-// Checks what the header says beside algorithm and key. Issuers also sign
-// things that are no proof of identity, such as notices of a logout,
-// and mark them by another type.
+// Checks the header except for the algorithm and the key. Issuers also sign
+// objects that prove no identity, such as logout notices, and give them another
+// type.
 absl::Status CheckHeader(const json& header) {
   if (header.contains("crit")) {
     return CredentialsInvalid(
@@ -118,8 +118,8 @@ bool IsForAudience(const json& claims, absl::string_view audience) {
   return std::any_of(aud->begin(), aud->end(), matches);
 }
 
-// Checks that `name`, a time before which the token is not valid,
-// is absent or past.
+// Checks that `name`, a time before which the token is not valid, is absent or
+// has passed.
 absl::Status CheckStart(const json& claims, const char* name, absl::Time now) {
   if (!claims.contains(name)) return absl::OkStatus();
   const auto start = Date(claims, name);
@@ -151,6 +151,7 @@ absl::StatusOr<std::string> JwtVerifier::Verify(absl::string_view token,
     const Verified* known = verified_.Find(digest);
     if (known != nullptr && now < known->expires) return known->name;
   }
+  // Verify without the lock, because a signature takes long.
   ASSIGN_OR_RETURN(Verified verified, VerifyAnew(token, now));
   std::string name = verified.name;
   const size_t bytes = name.capacity();
@@ -167,12 +168,16 @@ absl::StatusOr<JwtVerifier::Verified> JwtVerifier::VerifyAnew(
         absl::StrCat("the JWT's ", what, " is malformed; it may be cut off"));
   };
   if (parts.size() != 3) return malformed("form");
+  // Decode only the header before the signature is verified.
   const auto header = DecodeObject(parts[0]);
   if (!header) return malformed("header");
+  // Take only a key for the header's algorithm, so that a token cannot use a
+  // key with another one.
   ASSIGN_OR_RETURN(const PublicKey* key, FindKey(keys_, *header));
   RETURN_IF_ERROR(CheckHeader(*header));
   const auto signature = DecodeBase64Url(parts[2]);
   if (!signature) return malformed("signature");
+  // The signature covers the encoded header and claims.
   const absl::string_view signed_part =
       token.substr(0, parts[0].size() + 1 + parts[1].size());
   if (!key->Verify(signed_part, *signature))
@@ -185,6 +190,8 @@ absl::StatusOr<JwtVerifier::Verified> JwtVerifier::CheckClaims(
   const auto claims = DecodeObject(payload);
   if (!claims)
     return CredentialsInvalid("the JWT's claims are not a JSON object");
+  // The same key may sign tokens for other servers, so check issuer and
+  // audience.
   const std::string issuer = Text(*claims, "iss").value_or("");
   if (issuer != issuer_) {
     return CredentialsInvalid(absl::StrCat("the JWT is from the issuer ",
@@ -194,6 +201,7 @@ absl::StatusOr<JwtVerifier::Verified> JwtVerifier::CheckClaims(
     return CredentialsInvalid(
         absl::StrCat("the JWT is not for the audience ", audience_, " (aud)"));
   }
+  // Allow for the issuer's clock, but not for a token without an end.
   const auto expires = Date(*claims, "exp");
   if (!expires)
     return CredentialsInvalid("the JWT does not say when it expires (exp)");
@@ -203,6 +211,7 @@ absl::StatusOr<JwtVerifier::Verified> JwtVerifier::CheckClaims(
   }
   RETURN_IF_ERROR(CheckStart(*claims, "nbf", now));
   RETURN_IF_ERROR(CheckStart(*claims, "iat", now));
+  // The subject becomes a principal, so it must not be a reserved name.
   std::string name = Text(*claims, "sub").value_or("");
   if (const auto problem = NameProblem(name); !problem.empty())
     return CredentialsInvalid(

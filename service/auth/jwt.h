@@ -1,8 +1,8 @@
 #ifndef MLOPS_SERVICE_AUTH_JWT_H_
 #define MLOPS_SERVICE_AUTH_JWT_H_
 
-// Written over OpenSSL: Debian's libjwt has neither a static library nor key
-// sets, and cjose needs a second JSON library and leaves the claims to us.
+// Implemented with OpenSSL: Debian's libjwt has neither a static library nor
+// key sets, and cjose needs a second JSON library and leaves the claims to us.
 
 #include <memory>
 #include <string>
@@ -18,12 +18,12 @@
 
 namespace mlops::auth {
 
-// Verifies JSON Web Tokens (RFC 7519) of one issuer for one audience,
-// by RFC 8725. Remembers up to 1 MiB of verified tokens, about 3,000, so that
-// only the first call with a token costs the signature. Thread-safe.
+// Verifies the JSON Web Tokens (RFC 7519) of one issuer for one audience, as
+// RFC 8725 recommends. Remembers up to 1 MiB of verified tokens, about 3,000,
+// so that only the first call with a token pays for the signature. Thread-safe.
 class JwtVerifier {
  public:
-  // How much the issuer's clock may differ from ours.
+  // Maximum difference between the issuer's clock and ours.
   static constexpr absl::Duration kSkew = absl::Seconds(60);
   static constexpr size_t kMaxTokenBytes = 8 << 10;
 
@@ -32,7 +32,7 @@ class JwtVerifier {
   static absl::StatusOr<std::unique_ptr<JwtVerifier>> Make(
       absl::string_view jwks, std::string issuer, std::string audience);
 
-  // Returns the name of the caller, the token's `sub`. Returns
+  // Returns the caller's name, the token's `sub`. Returns
   // UNAUTHENTICATED/CREDENTIALS_INVALID, without repeating the token, if:
   // - it is larger than kMaxTokenBytes, malformed, or has a member twice;
   // - its algorithm is not RS256 or ES256, or not that of its key;
@@ -42,7 +42,7 @@ class JwtVerifier {
   // - `exp` is missing or past, or `nbf` or `iat` lie in the future,
   //   beyond kSkew;
   // - `sub` is missing or NameProblem() refuses it.
-  // Looks at the claims only after the signature.
+  // Checks the claims only after the signature.
   absl::StatusOr<std::string> Verify(absl::string_view token,
                                      absl::Time now) const
       ABSL_LOCKS_EXCLUDED(mutex_);
@@ -68,7 +68,7 @@ class JwtVerifier {
   const std::string audience_;
 
   mutable absl::Mutex mutex_;
-  // Keyed by the tokens' digests.
+  // Keyed by the digest of the token.
   mutable base::LruMap<Verified> verified_ ABSL_GUARDED_BY(mutex_){1 << 20};
 };
 

@@ -6,8 +6,8 @@ namespace mlops::auth {
 
 bool Matches(absl::string_view pattern, absl::string_view text) {
   size_t p = 0, t = 0;
-  // Where to resume if the text after the last "*" does not match: that "*"
-  // then matches one byte more.
+  // Where to resume if the text after the last "*" does not match; that "*"
+  // then matches one more byte.
   size_t star = pattern.npos, star_end = 0;
   while (t < text.size()) {
     if (p < pattern.size() && pattern[p] == '*') {
@@ -35,6 +35,7 @@ void PatternIndex::Add(absl::string_view pattern, int id) {
   }
   by_prefix_[pattern.substr(0, wildcard)].push_back(
       {.rest = std::string(pattern.substr(wildcard)), .id = id});
+  // Keep the sizes sorted, so that Any() can stop at the length of the text.
   const auto place =
       std::lower_bound(prefix_sizes_.begin(), prefix_sizes_.end(), wildcard);
   if (place == prefix_sizes_.end() || *place != wildcard)
@@ -47,6 +48,7 @@ bool PatternIndex::Any(absl::string_view text,
     if (std::any_of(found->second.begin(), found->second.end(), visit))
       return true;
   }
+  // Look up each prefix length once, however many patterns share it.
   for (const size_t size : prefix_sizes_) {
     if (size > text.size()) break;
     const auto found = by_prefix_.find(text.substr(0, size));

@@ -12,7 +12,7 @@
 namespace mlops::auth {
 namespace {
 
-// How many bindings an explanation lists.
+// Maximum number of bindings that an explanation lists.
 constexpr size_t kMaxExplained = 10;
 
 }  // namespace
@@ -23,6 +23,7 @@ Policy::Policy(absl::Span<const Rpc> rpcs) {
     if (rpc_index_.emplace(rpc.name, static_cast<int>(rpcs_.size())).second)
       rpcs_.push_back(rpc);
   }
+  // A built-in role includes all RPCs up to its access level.
   const auto add_role = [this](absl::string_view name, Access most) {
     Role& role = roles_.emplace_back(Role{.name = std::string(name)});
     for (size_t i = 0; i < rpcs_.size(); ++i)
@@ -36,6 +37,7 @@ Policy::Policy(absl::Span<const Rpc> rpcs) {
 
 std::shared_ptr<const Policy> Policy::AllowAll(absl::Span<const Rpc> rpcs) {
   std::shared_ptr<Policy> policy(new Policy(rpcs));
+  // The last built-in role, operator, includes every RPC.
   policy->Add({.principal = "*",
                .role = static_cast<int>(policy->roles_.size()) - 1,
                .projects = {"*"}});
@@ -50,6 +52,8 @@ void Policy::Add(Binding binding) {
     grants_.emplace_back();
   }
   Grants& grants = grants_[known->second];
+  // Merge the bindings of a principal by role, so that Allows() checks each
+  // role once.
   auto grant = std::find_if(
       grants.begin(), grants.end(),
       [&binding](const RoleGrant& g) { return g.role == binding.role; });
@@ -92,6 +96,7 @@ absl::Status Policy::Check(const Caller& caller, absl::string_view rpc,
 
 Sight Policy::SightOf(const Caller& caller, absl::string_view rpc) const {
   Sight sight;
+  // Keep the policy alive, because the grants point into it.
   sight.policy_ = shared_from_this();
   const int index = FindRpc(rpc);
   if (index < 0) return sight;
@@ -102,6 +107,7 @@ Sight Policy::SightOf(const Caller& caller, absl::string_view rpc) const {
       sight.grants_.push_back(&grant);
       sight.everything_ |= grant.everywhere;
     }
+    // False continues the search, because all matching principals count.
     return false;
   });
   return sight;
@@ -162,6 +168,7 @@ std::string Policy::Explain(absl::string_view principal, absl::string_view rpc,
   }
   if (rpcs_[index].access == Access::kAnyone)
     return absl::StrCat("allowed: every caller may call ", rpc);
+  // Collect the other bindings, so that a denial shows what the caller has.
   std::vector<std::string> others;
   for (const Binding& binding : bindings_) {
     if (!Matches(binding.principal, principal)) continue;

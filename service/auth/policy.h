@@ -21,7 +21,7 @@ class Sight;
 
 inline constexpr absl::string_view kOperatorRole = "operator";
 
-// Says which callers may call which RPCs on which projects:
+// Defines which callers may call which RPCs on which projects:
 //
 //   roles:
 //     uploader: {include: [viewer], rpcs: [WriteArtifact, GetUpload]}
@@ -31,41 +31,43 @@ inline constexpr absl::string_view kOperatorRole = "operator";
 //        projects: [shared]}
 //     - {principal: alice, role: operator}
 //
-// The roles viewer, editor, admin and operator are built in, by Access.
+// The roles viewer, editor, admin and operator are built in; see Access.
 // Principals and projects may be patterns with "*" (any text) and "?" (one
-// byte). The principal "*" is everybody whom the server accepts. The role
-// operator is for all projects; its bindings have no `projects`.
+// byte). The principal "*" is every caller that the server accepts. The role
+// operator covers all projects, so its bindings have no `projects`.
 //
-// An RPC that names no project is allowed if the caller has a role with it
-// on any project; lists show only what a Sight sees. Immutable, therefore
+// An RPC that names no project is allowed if the caller has a role with it on
+// any project; lists show only what a Sight sees. Immutable, and therefore
 // thread-safe.
 class Policy : public std::enable_shared_from_this<Policy> {
  public:
-  // The greatest number of RPCs; further ones are denied.
+  // Maximum number of RPCs; further ones are denied.
   static constexpr size_t kMaxRpcs = 128;
   using RpcSet = std::bitset<kMaxRpcs>;
 
-  // What a caller may do.
+  // A role that a caller has on some projects.
   struct Grant {
     std::string role;
-    // Patterns.
+    // Patterns of project names.
     std::vector<std::string> projects;
   };
 
-  // Parses YAML. `rpcs` has every RPC that will be asked for; names may repeat
-  // with the same Access. Returns INVALID_ARGUMENT (no reason) with the number
-  // of the line if the text is not as above: malformed YAML, an unknown key,
-  // role or RPC, with the nearest known name, a name that occurs twice, a role
-  // that includes itself, or a pattern that can match no project.
+  // Parses YAML. `rpcs` lists every RPC that Allows() will be asked about;
+  // names may repeat with the same Access. Returns INVALID_ARGUMENT (no
+  // reason), with the line number, if the text is not as above. That is
+  // malformed YAML, an unknown key, role or RPC (the error suggests the nearest
+  // known name), a repeated name, a role that includes itself, or a pattern
+  // that can match no project.
   static absl::StatusOr<std::shared_ptr<const Policy>> Parse(
       absl::string_view text, absl::Span<const Rpc> rpcs);
 
-  // Returns the policy of a server without a file: everybody may do everything.
+  // Returns the policy of a server without a policy file: everybody may do
+  // everything.
   static std::shared_ptr<const Policy> AllowAll(absl::Span<const Rpc> rpcs);
 
-  // Returns whether `caller` may call `rpc` on `project`, which is ""
-  // if the RPC names none. False for an unknown RPC. Takes a few hash look-ups,
-  // however many bindings there are.
+  // Returns whether `caller` may call `rpc` on `project`, which is "" if the
+  // RPC names none. Returns false for an unknown RPC. Takes a few hash
+  // look-ups, no matter how many bindings there are.
   bool Allows(const Caller& caller, absl::string_view rpc,
               absl::string_view project) const;
 
@@ -73,19 +75,19 @@ class Policy : public std::enable_shared_from_this<Policy> {
   absl::Status Check(const Caller& caller, absl::string_view rpc,
                      absl::string_view project) const;
 
-  // Returns which projects `caller` may use with `rpc`.
+  // Returns the projects on which `caller` may call `rpc`.
   Sight SightOf(const Caller& caller, absl::string_view rpc) const;
 
-  // Returns the patterns of projects on which `caller` may call `rpc`, in the
-  // order of the file. A pattern may occur several times.
+  // Returns the patterns of those projects, in the order of the file. A pattern
+  // may occur several times.
   std::vector<std::string> PatternsOf(const Caller& caller,
                                       absl::string_view rpc) const;
 
-  // Returns what `caller` may do, in the order of the file.
+  // Returns the roles of `caller`, in the order of the file.
   std::vector<Grant> GrantsOf(const Caller& caller) const;
 
-  // Returns a sentence that begins with "allowed" or "denied" and names
-  // the binding that decided, or what is missing. For people.
+  // Returns a sentence that begins with "allowed" or "denied" and names the
+  // binding that decided, or what is missing. Intended for people.
   std::string Explain(absl::string_view principal, absl::string_view rpc,
                       absl::string_view project) const;
 
@@ -107,7 +109,7 @@ class Policy : public std::enable_shared_from_this<Policy> {
   // The projects on which a principal has one role.
   struct RoleGrant {
     int role = 0;
-    // Whether `projects` has "*".
+    // Whether `projects` contains "*".
     bool everywhere = false;
     PatternIndex projects;
 
@@ -115,15 +117,15 @@ class Policy : public std::enable_shared_from_this<Policy> {
       return everywhere || projects.Any(project);
     }
   };
-  // What the bindings of one principal, or pattern of principals, grant.
+  // The roles that the bindings of one principal, or principal pattern, grant.
   using Grants = std::vector<RoleGrant>;
 
-  // Has the built-in roles and no bindings.
+  // Creates a policy with the built-in roles and no bindings.
   explicit Policy(absl::Span<const Rpc> rpcs);
 
-  // Adds `binding` to what the look-ups use.
+  // Adds `binding` to the look-up tables.
   void Add(Binding binding);
-  // Returns the position of the RPC `name` in rpcs_, or -1.
+  // Returns the index of the RPC `name` in rpcs_, or -1.
   int FindRpc(absl::string_view name) const;
   bool Includes(const RoleGrant& grant, int rpc) const {
     return roles_[grant.role].rpcs[rpc];
@@ -132,27 +134,28 @@ class Policy : public std::enable_shared_from_this<Policy> {
   std::string RolesWith(int rpc) const;
   std::string Describe(const Binding& binding) const;
 
-  // Without repeated names.
+  // Each name occurs once.
   std::vector<Rpc> rpcs_;
   absl::flat_hash_map<absl::string_view, int> rpc_index_;
-  // The built-in ones first.
+  // The built-in roles come first.
   std::vector<Role> roles_;
   std::vector<Binding> bindings_;
   std::vector<Grants> grants_;
-  // The index in grants_ of each principal, and of all that match a name.
+  // Map a principal to its index in grants_: by the exact text, and by all
+  // patterns that match a name.
   absl::flat_hash_map<std::string, int> grants_index_;
   PatternIndex principals_;
 };
 
-// The projects that a caller may see. Keeps the policy it came from.
+// The projects that a caller may see. Keeps the policy that it came from alive.
 // Thread-safe.
 class Sight {
  public:
-  // Whether it sees `project`.
+  // Whether the caller may see `project`.
   bool Sees(absl::string_view project) const;
   // Whether the policy grants the RPC on no project at all.
   bool none() const { return !everything_ && grants_.empty(); }
-  // Whether it certainly sees every project.
+  // Whether the caller certainly sees every project.
   bool everything() const { return everything_; }
 
  private:

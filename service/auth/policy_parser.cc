@@ -18,7 +18,7 @@ namespace {
 using core::yaml::Entry;
 using core::yaml::Node;
 
-// Bounds the depth of roles that include each other.
+// Also bounds the recursion through roles that include each other.
 constexpr size_t kMaxRoles = 256;
 constexpr size_t kMaxNameBytes = 64;
 constexpr size_t kMaxPatternBytes = 256;
@@ -29,8 +29,8 @@ absl::Status LineError(int line, absl::string_view problem) {
                 : absl::StrCat("line ", line, ": ", problem));
 }
 
-// The error for a name that is none of `known`. `what` is the beginning
-// of a sentence that ends with the name.
+// Returns the error for a name that is none of `known`. `what` begins a
+// sentence that ends with the name.
 absl::Status Unknown(const Node& node, absl::string_view what,
                      absl::Span<const absl::string_view> known) {
   return LineError(node.line, absl::StrCat(what, " ", base::Echo(node.text),
@@ -125,7 +125,7 @@ absl::Status CheckProject(const Node& pattern) {
 
 }  // namespace
 
-// Fills a policy from its YAML.
+// Fills a policy from YAML.
 class PolicyParser {
  public:
   explicit PolicyParser(Policy* policy) : policy_(*policy) {}
@@ -134,6 +134,8 @@ class PolicyParser {
     RETURN_IF_ERROR(CheckKeys(root, "policy", {"roles", "bindings"}));
     if (const Node* roles = Find(root, "roles"))
       RETURN_IF_ERROR(AddRoles(*roles));
+    // Require `bindings`, so that a mistyped key does not silently lock
+    // everybody out.
     const Node* bindings = Find(root, "bindings");
     if (bindings == nullptr || bindings->kind != Node::Kind::kSequence) {
       return LineError(bindings == nullptr ? root.line : bindings->line,
@@ -145,7 +147,7 @@ class PolicyParser {
   }
 
  private:
-  // Adds all roles first, so that they may include each other in any order.
+  // Adds all names first, so that roles may include each other in any order.
   absl::Status AddRoles(const Node& roles) {
     if (roles.kind != Node::Kind::kMap)
       return LineError(roles.line, "`roles` must be a map from names to roles");
@@ -167,10 +169,13 @@ class PolicyParser {
     return absl::OkStatus();
   }
 
-  // Sets the RPCs of a role of the file, after those of the roles it includes.
+  // Sets the RPCs of a role in the file, after completing the roles that it
+  // includes.
   absl::Status Complete(const Entry& node) {
     const int role = FindRole(node.key.text);
     if (done_.count(role) > 0) return absl::OkStatus();
+    // `path_` leads from a role of the file to this one; meeting a role twice
+    // is a cycle.
     const bool cycle =
         std::find(path_.begin(), path_.end(), node.key.text) != path_.end();
     path_.push_back(node.key.text);
@@ -183,6 +188,7 @@ class PolicyParser {
     ASSIGN_OR_RETURN(const auto includes, FindList(node.value, "include"));
     for (const Node* name : includes) {
       ASSIGN_OR_RETURN(const int included, KnownRole(*name));
+      // Built-in roles are complete from the start.
       if (included >= built_in_)
         RETURN_IF_ERROR(Complete(*nodes_[included - built_in_]));
       policy_.roles_[role].rpcs |= policy_.roles_[included].rpcs;
@@ -217,8 +223,8 @@ class PolicyParser {
     return absl::OkStatus();
   }
 
-  // Checks that exactly the role operator is for all projects by itself,
-  // so that nobody gets a right everywhere by leaving out a line.
+  // Checks that only the role operator covers all projects without `projects`,
+  // so that omitting a line never grants a right everywhere.
   static absl::Status CheckProjects(const Node& binding, absl::string_view role,
                                     const std::vector<std::string>& projects) {
     if (role != kOperatorRole && projects.empty()) {
@@ -233,7 +239,7 @@ class PolicyParser {
                      "`projects`, or bind the role admin");
   }
 
-  // Returns the index of a role, or -1.
+  // Returns the index of the role `name`, or -1.
   int FindRole(absl::string_view name) const {
     const auto& roles = policy_.roles_;
     const auto found =
@@ -260,10 +266,10 @@ class PolicyParser {
 
   Policy& policy_;
   const int built_in_ = static_cast<int>(policy_.roles_.size());
-  // The roles of the file, as they stand there.
+  // The roles in the file, in its order.
   std::vector<const Entry*> nodes_;
-  // The roles that are complete, and those from the one in the file
-  // to the one that is being completed.
+  // The completed roles, and the path of inclusions from a role in the file to
+  // the one being completed.
   std::set<int> done_;
   std::vector<std::string> path_;
 };

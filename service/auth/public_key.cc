@@ -31,8 +31,8 @@ using Signature =
 using DigestContext =
     std::unique_ptr<EVP_MD_CTX, base::OpenSslDeleter<EVP_MD_CTX_free>>;
 
-// Drops the errors that OpenSSL queues meanwhile, because gRPC's TLS on
-// the same thread would take them for its own.
+// Drops the errors that OpenSSL queues during its lifetime, because gRPC's TLS
+// on the same thread would take them for its own.
 class DropErrors {
  public:
   DropErrors() { ERR_set_mark(); }
@@ -48,8 +48,8 @@ Bignum ToBignum(absl::string_view big_endian) {
                           static_cast<int>(big_endian.size()), nullptr));
 }
 
-// Returns the public key of `type` with the parameters, or null
-// if they are not valid.
+// Returns the public key of `type` with these parameters, or null if they are
+// invalid.
 EVP_PKEY* MakeKey(const char* type, OSSL_PARAM_BLD* builder) {
   const Params params(OSSL_PARAM_BLD_to_param(builder));
   const KeyContext maker(EVP_PKEY_CTX_new_from_name(nullptr, type, nullptr));
@@ -58,17 +58,19 @@ EVP_PKEY* MakeKey(const char* type, OSSL_PARAM_BLD* builder) {
       EVP_PKEY_fromdata(maker.get(), &key, EVP_PKEY_PUBLIC_KEY, params.get()) !=
           1)
     return nullptr;
+  // A well-formed key may still not be one, such as a point off the curve.
   const KeyContext checker(EVP_PKEY_CTX_new_from_pkey(nullptr, key, nullptr));
   if (checker && EVP_PKEY_public_check(checker.get()) == 1) return key;
   EVP_PKEY_free(key);
   return nullptr;
 }
 
-// Returns the DER encoding of an ECDSA signature, which OpenSSL expects,
-// from its two numbers in 64 bytes, or "" if it has another size.
+// Converts an ECDSA signature from two numbers in 64 bytes to DER, which
+// OpenSSL expects. Returns "" if it has another size.
 std::string ToDer(absl::string_view raw) {
   if (raw.size() != 2 * kP256Bytes) return "";
   const Signature signature(ECDSA_SIG_new());
+  // ECDSA_SIG_set0() takes ownership of the numbers.
   ECDSA_SIG_set0(signature.get(), ToBignum(raw.substr(0, kP256Bytes)).release(),
                  ToBignum(raw.substr(kP256Bytes)).release());
   const int size = i2d_ECDSA_SIG(signature.get(), nullptr);
@@ -87,6 +89,7 @@ std::unique_ptr<PublicKey> PublicKey::Rsa(absl::string_view modulus,
                                           absl::string_view exponent) {
   const DropErrors drop_errors;
   const Bignum n = ToBignum(modulus), e = ToBignum(exponent);
+  // Short keys are weak, and verifying with very long ones is slow.
   const int bits = BN_num_bits(n.get());
   if (bits < kMinRsaBits || bits > kMaxRsaBits) return nullptr;
   const ParamBuilder builder(OSSL_PARAM_BLD_new());
@@ -101,7 +104,7 @@ std::unique_ptr<PublicKey> PublicKey::P256(absl::string_view x,
                                            absl::string_view y) {
   const DropErrors drop_errors;
   if (x.size() != kP256Bytes || y.size() != kP256Bytes) return nullptr;
-  // SEC 1, section 2.3.3: an uncompressed point.
+  // An uncompressed point, as in SEC 1, section 2.3.3.
   const std::string point = absl::StrCat("\x04", x, y);
   const ParamBuilder builder(OSSL_PARAM_BLD_new());
   OSSL_PARAM_BLD_push_utf8_string(builder.get(), OSSL_PKEY_PARAM_GROUP_NAME,
@@ -116,6 +119,7 @@ std::unique_ptr<PublicKey> PublicKey::P256(absl::string_view x,
 bool PublicKey::Verify(absl::string_view data,
                        absl::string_view signature) const {
   const DropErrors drop_errors;
+  // JWTs carry ECDSA signatures as two numbers, but OpenSSL expects DER.
   std::string der;
   if (algorithm_ == JwtAlgorithm::kEs256) signature = der = ToDer(signature);
   const DigestContext context(EVP_MD_CTX_new());

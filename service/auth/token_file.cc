@@ -28,7 +28,7 @@ absl::Status LineError(int line, absl::string_view problem) {
   return absl::InvalidArgumentError(absl::StrCat("line ", line, ": ", problem));
 }
 
-// Returns the fields of a line, without a comment.
+// Returns the fields of a line, without its comment.
 std::vector<absl::string_view> Fields(absl::string_view line) {
   std::vector<absl::string_view> fields =
       absl::StrSplit(line, absl::ByAnyChar(" \t\r"), absl::SkipEmpty());
@@ -39,7 +39,7 @@ std::vector<absl::string_view> Fields(absl::string_view line) {
   return fields;
 }
 
-// Returns the digest, or "" if `hex` is not 64 hexadecimal digits.
+// Returns the digest in bytes, or "" if `hex` is not 64 hexadecimal digits.
 std::string ParseDigest(absl::string_view hex) {
   if (hex.size() != 2 * kDigestBytes ||
       !std::all_of(hex.begin(), hex.end(), absl::ascii_isxdigit))
@@ -102,6 +102,8 @@ absl::Status TokenTable::AddLine(absl::string_view line, int number) {
     return LineError(number,
                      absl::StrCat("the name ", base::Echo(name), " ", problem));
   }
+  // Recognize a token in place of its hash, so that the operator learns that it
+  // has leaked.
   if (absl::StartsWith(fields[1], kTokenPrefix)) {
     return LineError(
         number,
@@ -123,6 +125,7 @@ absl::Status TokenTable::AddLine(absl::string_view line, int number) {
         absl::StrCat("the third field, when the token of ", name,
                      " expires, is not a time such as 2027-01-31T00:00:00Z"));
   }
+  // Two lines for one token would make its name and expiry ambiguous.
   const auto [known, is_new] = entries_.emplace(digest, std::move(entry));
   if (!is_new) {
     return LineError(number, absl::StrCat("has the same token as line ",
@@ -133,6 +136,7 @@ absl::Status TokenTable::AddLine(absl::string_view line, int number) {
 
 absl::StatusOr<std::string> TokenTable::Find(absl::string_view token,
                                              absl::Time now) const {
+  // Look up the digest: its timing reveals nothing about the token.
   const std::string digest = Digest(token);
   const auto found = entries_.find(digest);
   if (found == entries_.end() ||

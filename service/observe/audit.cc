@@ -11,14 +11,15 @@
 namespace mlops::observe {
 namespace {
 
-// Leaves the disk the rest of kMaxDelay.
+// Leaves the rest of kMaxDelay to the disk.
 constexpr absl::Duration kSyncDelay = absl::Milliseconds(500);
-// Between two writes, so that lines that arrive together are written together.
+// Time between two writes, so that lines that arrive together are written
+// together.
 constexpr std::chrono::milliseconds kRest(10);
-// Between two attempts after a failure.
+// Time between two attempts after a failure.
 constexpr std::chrono::milliseconds kRetry(200);
 constexpr size_t kMaxWriteBytes = 64 * 1024;
-// Sync earlier if the lines take this much memory.
+// Size of the unsynced lines that triggers an earlier sync.
 constexpr size_t kMaxUnsyncedBytes = 1 << 20;
 constexpr size_t kMaxPathBytes = 4096;
 constexpr absl::Duration kRetryDelay = absl::Milliseconds(200);
@@ -59,8 +60,8 @@ std::string LineOf(const AuditRecord& record, uint64_t left_out) {
   return absl::StrCat(line, "}\n");
 }
 
-// Returns the size of the next part of `lines` to write: whole lines, if they
-// are not longer than kMaxWriteBytes.
+// Returns the size of the next part of `lines` to write. The part consists of
+// whole lines, unless a line is longer than kMaxWriteBytes.
 size_t PartSize(absl::string_view lines) {
   if (lines.size() <= kMaxWriteBytes) return lines.size();
   const size_t end = lines.rfind('\n', kMaxWriteBytes - 1);
@@ -82,7 +83,7 @@ AuditLog::AuditLog(std::string path, std::unique_ptr<AuditFile> file,
     : path_(std::move(path)),
       options_(std::move(options)),
       file_(std::move(file)) {
-  // The disk may be full.
+  // The disk may be full, which must not prevent the start.
   Judge(file_->EnsureOpen());
   thread_ = std::thread([this] { Run(); });
 }
@@ -98,6 +99,7 @@ AuditLog::~AuditLog() {
 absl::Status AuditLog::CheckWritable() const {
   if (!options_.required) return absl::OkStatus();
   absl::MutexLock lock(&mutex_);
+  // Repeat the cause, so that the caller learns what must be repaired.
   if (!problem_.ok()) {
     return base::MakeError(
         problem_.code(),
@@ -106,6 +108,7 @@ absl::Status AuditLog::CheckWritable() const {
                      problem_.message()),
         *base::GetErrorInfo(problem_));
   }
+  // Changes that are already permitted may fill the second half of the queue.
   if (counts_.queued_bytes <= options_.max_queued_bytes / 2)
     return absl::OkStatus();
   return base::MakeError(
@@ -120,6 +123,8 @@ absl::Status AuditLog::CheckWritable() const {
 void AuditLog::Write(const AuditRecord& record) {
   uint64_t left_out = 0;
   {
+    // Apply the limits before formatting, so that a flood of refused calls
+    // costs little.
     absl::MutexLock lock(&mutex_);
     if (absl::IsUnauthenticated(record.outcome) &&
         !MayLog(unauthenticated_, &left_out))
@@ -128,6 +133,8 @@ void AuditLog::Write(const AuditRecord& record) {
       return;
   }
   const std::string line = LineOf(record, left_out);
+  // Only lines of changes that CheckWritable() permitted may use the reserved
+  // half of the queue.
   const size_t room = record.is_reserved ? options_.max_queued_bytes
                                          : options_.max_queued_bytes / 2;
   absl::MutexLock lock(&mutex_);
@@ -177,10 +184,12 @@ bool AuditLog::Wait() {
     const auto has_work = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
       return stopping_ || !queue_.empty();
     };
-    // With unsynced lines the thread has a date to keep.
+    // Do not sleep indefinitely while lines are unsynced or the disk has
+    // failed.
     if (lines_.empty() && !has_failed) mutex_.Await(absl::Condition(&has_work));
     if (stopping_) return true;
   }
+  // Rest even with work to do: lines that arrive meanwhile share a write.
   std::this_thread::sleep_for(has_failed ? kRetry : kRest);
   absl::MutexLock lock(&mutex_);
   return stopping_;
@@ -188,6 +197,8 @@ bool AuditLog::Wait() {
 
 void AuditLog::WriteSome(bool last) {
   bool has_failed;
+  // Take the lines under the lock, but write them without it: Write() must not
+  // wait for the disk.
   {
     absl::MutexLock lock(&mutex_);
     lines_ += queue_;
@@ -198,20 +209,23 @@ void AuditLog::WriteSome(bool last) {
   while (result.ok() && written_ < lines_.size()) {
     const absl::string_view rest = absl::string_view(lines_).substr(written_);
     const absl::string_view part = rest.substr(0, PartSize(rest));
+    // Sync before switching files, because a later sync covers only the new
+    // one.
     if (!file_->HasRoom(part.size())) {
       result = SyncLines();
       if (!result.ok()) break;
       result = file_->StartNew();
-      // The lines that were synced are gone from lines_.
+      // SyncLines() has removed lines from lines_, so compute the part again.
       if (result.ok()) continue;
     }
     absl::Status problem;
     const size_t appended = file_->Append(part, &problem);
+    // The delay counts from the oldest unsynced byte.
     if (written_ == 0 && appended > 0) sync_due_ = Now() + kSyncDelay;
     written_ += appended;
     result.Update(problem);
   }
-  // After a failure only a sync proves that the disk works again.
+  // After a failure, only a sync proves that the disk works again.
   if (last || has_failed || Now() >= sync_due_ ||
       lines_.size() > kMaxUnsyncedBytes)
     result.Update(SyncLines());
@@ -222,12 +236,13 @@ absl::Status AuditLog::SyncLines() {
   if (written_ == 0) return absl::OkStatus();
   absl::Status synced = file_->Sync();
   if (!synced.ok()) {
-    // Write all of them again, to a new file if possible.
+    // After a failed sync, the kernel may have dropped the bytes, so write all
+    // of them again, to a new file if possible.
     written_ = 0;
     file_->StartNew().IgnoreError();
     return synced;
   }
-  // Keep a line whose rest is not written, in case that the next sync fails.
+  // Keep a line that is only partly written, in case the next sync fails.
   const size_t whole = lines_.rfind('\n', written_ - 1) + 1;
   lines_.erase(0, whole);
   written_ -= whole;
@@ -246,6 +261,8 @@ void AuditLog::Judge(const absl::Status& result) {
     counts_.writable = result.ok();
     if (!result.ok()) ++counts_.failures;
   }
+  // Report without the lock, because the callback may call back into this
+  // object.
   if (has_changed && options_.on_problem) options_.on_problem(result);
 }
 

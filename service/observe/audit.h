@@ -18,45 +18,48 @@
 
 namespace mlops::observe {
 
-// One call, for the audit log. "" means that the call has no such value, and
-// omits it from the line.
+// One call, for the audit log. "" means that the call lacks the value; the line
+// then omits it.
 struct AuditRecord {
   // When the call ended.
   absl::Time time;
-  // The caller: its name, how it proved that ("token"), and its address.
+  // The caller's name, the kind of its credentials (such as "token"), and its
+  // address.
   absl::string_view principal, kind, peer;
-  // What it asked for.
+  // What the caller asked for.
   absl::string_view rpc, project, path, destination, uid, request_id;
-  // The etag of what was changed, before and after.
+  // The etag of the changed object, before and after.
   absl::string_view etag_before, etag_after;
-  // What it got. The reason in the ErrorInfo is logged too.
+  // The result. The line includes the reason in its ErrorInfo.
   absl::Status outcome;
   absl::Duration duration;
-  // Whether CheckWritable() was asked: the line may use the reserve.
+  // Whether CheckWritable() permitted the call, so that its line may use the
+  // reserve.
   bool is_reserved = false;
 };
 
-// The audit log: who changed what, and who was refused. One JSON object per
-// line, in a file that is only appended to.
+// The audit log: who changed what, and who was refused. Writes one JSON object
+// per line to an append-only file.
 //
-// Durability. A thread writes each line some milliseconds after Write() and
+// Durability. A thread writes each line some milliseconds after Write(), and
 // syncs the file at most kMaxDelay later, unless the disk fails or is full.
 // Therefore
 // - if the server is killed, lines that are a few milliseconds old may be
 //   missing; if the machine crashes, lines up to one second old;
 // - no line is torn, except that such a crash may cut off the last one. The
-//   next start ends that line with a newline, so it stays alone: readers must
-//   skip lines that are not JSON;
-// - after a failed sync the lines that it covered are written again, to a new
+//   next start ends that line with a newline, so it does not damage the next
+//   one. Readers must skip lines that are not JSON;
+// - after a failed sync, the log writes the affected lines again, to a new
 //   file, so lines may appear twice, but none is missing.
 //
-// Trouble. While the disk is full or fails, the thread keeps trying, and lines
-// wait in a queue of bounded size. If it is full, lines are dropped and
-// counted, so the log has a gap; with `required`, CheckWritable() refuses
-// changes before that happens. Refused calls are easy to make, so that their
-// lines could displace all older ones: with UNAUTHENTICATED only
-// kMaxUnauthenticated per second are logged, with PERMISSION_DENIED kMaxDenied,
-// the next one with the number of lines left out before it ("left_out").
+// Trouble. While the disk is full or fails, the thread keeps retrying, and
+// lines wait in a bounded queue. Once the queue is full, the log drops and
+// counts further lines, so it has a gap. With `required`, CheckWritable()
+// refuses changes before that happens. Refused calls are cheap, so their lines
+// could displace all others. The log therefore writes at most
+// kMaxUnauthenticated lines per second for UNAUTHENTICATED and kMaxDenied for
+// PERMISSION_DENIED. The next line then states how many were left out before it
+// ("left_out").
 //
 // Thread-safe. No method waits for the disk, except Open() and the destructor.
 class AuditLog {
@@ -69,10 +72,10 @@ class AuditLog {
     AuditFile::Options file;
     // Memory for lines that are not yet synced.
     size_t max_queued_bytes = size_t{8} << 20;
-    // Whether changes must be refused that could not be logged.
+    // Whether to refuse changes that could not be logged.
     bool required = false;
-    // Called, on the log's thread, when the log can no longer be written, with
-    // the cause; and with OK when it can again.
+    // Called on the log's thread: with the cause when the log can no longer be
+    // written, and with OK when it can be written again.
     std::function<void(const absl::Status& problem)> on_problem;
   };
 
@@ -80,20 +83,20 @@ class AuditLog {
   // which are sentences for the operator.
   static absl::StatusOr<std::unique_ptr<AuditLog>> Open(const std::string& path,
                                                         Options options);
-  // Writes and syncs what is queued, trying once.
+  // Writes and syncs the queued lines, with a single attempt.
   ~AuditLog();
 
-  // With `required`, must be asked before each change. Returns OK if the change
-  // may be made because its line will fit into the queue. Otherwise nothing may
-  // be changed, and this returns RESOURCE_EXHAUSTED/NO_SPACE {path} if the disk
-  // is full, INTERNAL/IO_ERROR {path} if it fails in another way, or
-  // UNAVAILABLE/OVERLOADED with RetryInfo if it is too slow. Without
-  // `required`, always OK. Half of the queue is reserved for changes that have
-  // asked and not yet ended.
+  // With `required`, must be called before each change; without it, always
+  // returns OK. Returns OK if the change may be made, because its line will fit
+  // into the queue. Otherwise nothing may be changed, and this returns
+  // RESOURCE_EXHAUSTED/NO_SPACE {path} if the disk is full, INTERNAL/IO_ERROR
+  // {path} if it fails in another way, or UNAVAILABLE/OVERLOADED with RetryInfo
+  // if it is too slow. Half of the queue is reserved for permitted changes that
+  // have not ended.
   absl::Status CheckWritable() const ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Queues a line. Values longer than 256 bytes, or 4 KiB for the path, are
-  // shortened.
+  // Queues a line. Shortens values longer than 256 bytes, or paths longer than
+  // 4 KiB.
   void Write(const AuditRecord& record) ABSL_LOCKS_EXCLUDED(mutex_);
 
   struct Counts {
@@ -102,7 +105,7 @@ class AuditLog {
     uint64_t lines = 0;
     uint64_t dropped = 0;
     uint64_t left_out = 0;
-    // Attempts to write or sync that failed.
+    // Failed attempts to write or sync.
     uint64_t failures = 0;
     // Memory in use.
     size_t queued_bytes = 0;
@@ -122,16 +125,16 @@ class AuditLog {
     uint64_t left_out = 0;
   };
   // Whether `limit` permits one more line. If so, sets `left_out` to the number
-  // of lines that it did not permit since the last.
+  // of lines that it has refused since the last one.
   bool MayLog(Limit& limit, uint64_t* left_out)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Run();
   // Waits for lines, the next sync, or the end. Returns true at the end.
   bool Wait() ABSL_LOCKS_EXCLUDED(mutex_);
-  // Writes the queued lines and, if it is time or `last`, syncs.
+  // Writes the queued lines. Syncs them if it is time, or if `last`.
   void WriteSome(bool last) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status SyncLines() ABSL_LOCKS_EXCLUDED(mutex_);
-  // Stores the result of an attempt, and reports if it changed.
+  // Stores the result of an attempt, and reports it if the state changed.
   void Judge(const absl::Status& result) ABSL_LOCKS_EXCLUDED(mutex_);
 
   const std::string path_;
@@ -147,9 +150,9 @@ class AuditLog {
   Limit unauthenticated_ ABSL_GUARDED_BY(mutex_) = {kMaxUnauthenticated};
   Limit denied_ ABSL_GUARDED_BY(mutex_) = {kMaxDenied};
 
-  // Accessed only by the thread.
+  // Accessed only by the log's thread.
   const std::unique_ptr<AuditFile> file_;
-  // Lines that are not synced; the first `written_` bytes are written.
+  // Unsynced lines, of which the first `written_` bytes have been written.
   std::string lines_;
   size_t written_ = 0;
   // When the written bytes must be synced.

@@ -19,8 +19,8 @@ namespace mlops::observe {
 namespace {
 
 constexpr mode_t kMode = 0640;
-// Returned by OpenFile() for a file of the wrong type; no system call that it
-// makes returns this value.
+// Returned by OpenFile() for a file of the wrong type. None of its system calls
+// returns this value.
 constexpr int kUnsuitable = EBADMSG;
 
 absl::Status CannotOpen(const std::string& path, absl::string_view why) {
@@ -65,7 +65,7 @@ absl::StatusOr<std::unique_ptr<AuditFile>> AuditFile::Open(
 }
 
 absl::Status AuditFile::EnsureOpen() {
-  // A file with unsynced or unfinished lines is used to their end.
+  // Finish the lines in the current file, even if it has lost its name.
   if (file_.ok() && (is_unsynced_ || is_mid_line_ || IsStillNamed()))
     return absl::OkStatus();
   const int error = OpenFile();
@@ -73,22 +73,22 @@ absl::Status AuditFile::EnsureOpen() {
 }
 
 int AuditFile::OpenFile() {
-  // Without O_NONBLOCK, opening a pipe would block until a reader opens it.
+  // O_NONBLOCK prevents open(2) from waiting for the reader of a pipe.
   base::UniqueFd file(::openat(
       dir_.get(), name_.c_str(),
       O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK,
       kMode));
   struct stat info;
   if (!file.ok() || ::fstat(file.get(), &info) != 0) return errno;
-  // A second hard link could be a file outside the directory.
+  // Another hard link could be a file outside the directory.
   if (!S_ISREG(info.st_mode) || info.st_nlink != 1) return kUnsuitable;
-  // Two processes would set each other's files aside. Not every file system
-  // has locks.
+  // Two processes would set each other's files aside. Ignore other errors: not
+  // every file system supports locks.
   if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
     return EWOULDBLOCK;
   size_bytes_ = durable_bytes_ = info.st_size;
   is_cut_off_ = EndsMidLine(file.get(), info.st_size);
-  // It may have been created just now.
+  // The file may be new, so its name must be synced.
   are_names_unsynced_ = true;
   file_ = std::move(file);
   return 0;
@@ -113,8 +113,8 @@ bool AuditFile::HasRoom(size_t bytes) const {
 
 absl::Status AuditFile::StartNew() {
   const bool is_named = file_.ok() && IsStillNamed();
-  // Nothing in it is durable, so all of it will be appended again. Set aside,
-  // it would push out an older file.
+  // Without durable bytes, everything in the file will be appended again.
+  // Remove it, because setting it aside would push out an older file.
   const bool is_worthless = durable_bytes_ == 0;
   file_.Reset();
   size_bytes_ = 0;
@@ -125,13 +125,15 @@ absl::Status AuditFile::StartNew() {
     return ::unlinkat(dir_.get(), name_.c_str(), 0) == 0 ? absl::OkStatus()
                                                          : Error(errno);
   }
-  // Move only files that must make way. A crash between two renames leaves
-  // a gap in the numbers, which the next call closes.
+  // Move only as many files as needed. A crash between two renames leaves a gap
+  // in the numbers, which the next call closes.
   int last = 1;
   while (last < options_.older_files &&
          ::faccessat(dir_.get(), NameOf(last).c_str(), F_OK,
                      AT_SYMLINK_NOFOLLOW) == 0)
     ++last;
+  // Rename the oldest first, so that no rename replaces a file that is still
+  // needed.
   for (int number = last; number > 0; --number) {
     if (::renameat(dir_.get(), NameOf(number - 1).c_str(), dir_.get(),
                    NameOf(number).c_str()) != 0)
@@ -160,6 +162,7 @@ size_t AuditFile::Append(absl::string_view lines, absl::Status* problem) {
     size_bytes_ += static_cast<int64_t>(done);
     return done;
   };
+  // End a cut-off line first, or the next line would be damaged too.
   if (is_cut_off_ && write("\n") == 0) return 0;
   is_cut_off_ = false;
   const size_t done = write(lines);
@@ -174,7 +177,7 @@ absl::Status AuditFile::Sync() {
   if (are_names_unsynced_ && ::fsync(dir_.get()) != 0 && errno != EINVAL)
     return Error(errno);
   are_names_unsynced_ = false;
-  // If the file was removed, its lines must be written again.
+  // If the file has been removed, its lines must be written again.
   struct stat info;
   if (::fstat(file_.get(), &info) != 0) return Error(errno);
   if (info.st_nlink == 0) return Error(ENOENT);

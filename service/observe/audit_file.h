@@ -13,48 +13,48 @@
 
 namespace mlops::observe {
 
-// The file of the audit log: only appended to, and set aside when it is full:
-// "<name>" is renamed to "<name>.1", "<name>.1" to "<name>.2" and so on, and
-// the oldest is replaced. Another program may rename or remove the file too; a
-// new one is then created. Not thread-safe.
+// The append-only file of the audit log. When it is full, it is set aside:
+// "<name>" becomes "<name>.1", "<name>.1" becomes "<name>.2" and so on, and the
+// oldest file is replaced. If another program renames or removes the file, a
+// new one is created. Not thread-safe.
 //
-// Errors are RESOURCE_EXHAUSTED/NO_SPACE {path, available_bytes} if the disk, a
-// quota or a limit on file sizes is exceeded, otherwise INTERNAL/IO_ERROR
+// Errors are RESOURCE_EXHAUSTED/NO_SPACE {path, available_bytes} if the disk is
+// full or a quota or file-size limit is exceeded, otherwise INTERNAL/IO_ERROR
 // {path, errno}.
 class AuditFile {
  public:
   struct Options {
     int64_t max_bytes = int64_t{100} << 20;
-    // How many older files are kept; at least 1.
+    // Number of older files to keep; at least 1.
     int older_files = 9;
   };
 
-  // Opens `path`, or creates it with mode 0640 less the umask; its directory
+  // Opens `path`, or creates it with mode 0640 less the umask. Its directory
   // must exist. It must be a regular file with a single name, not a link, and
   // not in use by another process. Returns FAILED_PRECONDITION, as a sentence
-  // for the operator, if any of that fails. A full disk is no error:
-  // EnsureOpen() then opens the file later.
+  // for the operator, if any of these fails. A full disk is not an error:
+  // EnsureOpen() opens the file later.
   static absl::StatusOr<std::unique_ptr<AuditFile>> Open(
       const std::string& path, const Options& options);
 
   // Opens or creates the file, unless it is open and still has its name.
   absl::Status EnsureOpen();
 
-  // Whether the file can take `bytes` more bytes within its maximum size. Also
-  // true in the middle of a line, and if it is empty.
+  // Whether `bytes` more bytes fit into the file's maximum size. Also true in
+  // the middle of a line, and if the file is empty.
   bool HasRoom(size_t bytes) const;
 
-  // Sets the current file aside. The lines that it has must be synced, or be
-  // appended again.
+  // Sets the current file aside. Its lines must be synced before, or appended
+  // again afterwards.
   absl::Status StartNew();
 
-  // Appends `lines`, which begin with the rest of a line if the last call ended
-  // in the middle of it. Ends a line that a crash has cut off. Returns how many
-  // bytes it appended; unless that is all, sets `problem`.
+  // Appends `lines`. If the last call ended in the middle of a line, they begin
+  // with its rest. First ends a line that a crash has cut off. Returns the
+  // number of appended bytes; sets `problem` unless that is all of them.
   size_t Append(absl::string_view lines, absl::Status* problem);
 
-  // Makes all appended lines durable. After an error they may be lost, and
-  // later success proves nothing: call StartNew() and append them again.
+  // Makes all appended lines durable. After an error they may be lost, and a
+  // later success proves nothing, so call StartNew() and append them again.
   absl::Status Sync();
 
  private:
@@ -79,13 +79,13 @@ class AuditFile {
   const Options options_;
   base::UniqueFd file_;
   int64_t size_bytes_ = 0;
-  // How many of them are known to be durable.
+  // Number of bytes known to be durable.
   int64_t durable_bytes_ = 0;
   // Whether the file ends with a line that a crash has cut off.
   bool is_cut_off_ = false;
-  // Whether the last call of Append() ended in the middle of a line.
+  // Whether the last Append() ended in the middle of a line.
   bool is_mid_line_ = false;
-  // Whether lines, and the names of files, may not be durable yet.
+  // Whether lines, or the names of files, may not be durable yet.
   bool is_unsynced_ = false;
   bool are_names_unsynced_ = false;
 };

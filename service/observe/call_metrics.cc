@@ -8,7 +8,7 @@
 namespace mlops::observe {
 namespace {
 
-// The names that Go's gRPC gives to the codes 0 to 16.
+// The names that gRPC for Go gives to the codes 0 to 16.
 constexpr std::array<const char*, 17> kCodeNames = {
     "OK",
     "Canceled",
@@ -45,7 +45,8 @@ const char* TypeName(CallMetrics::Type type) {
   return "unknown";
 }
 
-// From a Get out of memory to an upload of a large file.
+// The buckets range from a Get that memory answers to the upload of a large
+// file.
 std::vector<absl::Duration> CallBounds() {
   std::vector<absl::Duration> bounds;
   for (const double seconds :
@@ -64,6 +65,7 @@ CallMetrics::Method::Method(CallMetrics* all)
 
 void CallMetrics::Method::Handled(const absl::Status& status,
                                   absl::Duration duration) {
+  // Clamp the code, so that an unknown one stays within the array.
   sums_.Add(kFirstCode + std::min<size_t>(status.raw_code(), kCodes - 1));
   seconds_.Observe(duration);
   if (!status.ok()) all_->CountError(status);
@@ -83,6 +85,7 @@ CallMetrics::CallMetrics(Metrics& metrics, const std::string& service,
                          const std::vector<std::string>& reasons)
     : metrics_(metrics) {
   for (const MethodName& name : methods) AddMethod(service, name);
+  // Errors without a known reason count as "".
   AddReason("");
   for (const std::string& reason : reasons) AddReason(reason);
 }
@@ -111,6 +114,7 @@ void CallMetrics::AddMethod(const std::string& service,
       labels);
   add("workspaced_sent_bytes_total", "Bytes of messages sent to clients.",
       Method::kSentBytes, labels);
+  // Create the series of all codes now, so that rate() sees the first error.
   for (size_t code = 0; code < kCodeNames.size(); ++code) {
     Labels with_code = labels;
     with_code.emplace_back("grpc_code", kCodeNames[code]);
@@ -149,6 +153,8 @@ void CallMetrics::CountRefusal(const std::string& limit) {
   absl::MutexLock lock(&mutex_);
   auto it = limits_.find(limit);
   if (it == limits_.end()) {
+    // Bound the number of series, because each stays for the life of the
+    // process.
     if (limits_.size() == kMaxLimits) return;
     it = limits_.emplace(limit, std::make_unique<ShardedSums>(1)).first;
     const ShardedSums* const sum = it->second.get();

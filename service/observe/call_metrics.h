@@ -18,12 +18,12 @@
 
 namespace mlops::observe {
 
-// The metrics of all calls of one gRPC service. Names, labels and codes
-// are those of go-grpc-prometheus, for which dashboards exist. Every series
-// exists from the start, so that rate() sees the first error. Thread-safe.
+// The metrics of all calls of one gRPC service. Uses the names, labels and
+// codes of go-grpc-prometheus, for which dashboards exist. Every series exists
+// from the start, so that rate() sees the first error. Thread-safe.
 //
-// A successful unary call makes eight relaxed additions to counters that
-// few threads share: some 50 ns. An error also looks up its reason.
+// A successful unary call takes eight relaxed additions to counters that few
+// threads share, which take some 50 ns. An error also looks up its reason.
 class CallMetrics {
  public:
   enum class Type { kUnary, kServerStream, kClientStream, kBidiStream };
@@ -32,7 +32,7 @@ class CallMetrics {
     Type type = Type::kUnary;
   };
 
-  // Of one method.
+  // The metrics of one method.
   class Method {
    public:
     // A call began.
@@ -63,7 +63,7 @@ class CallMetrics {
     };
 
     explicit Method(CallMetrics* all);
-    // Returns the number of calls that have started and not ended.
+    // Returns the number of calls that have started but not ended.
     double InFlight() const;
 
     CallMetrics* const all_;
@@ -71,22 +71,22 @@ class CallMetrics {
     Histogram seconds_;
   };
 
-  // Adds the series to `metrics`, which must not be written any more once this
-  // is destroyed. `service` is the full name of the service. `reasons` are all
+  // Adds the series to `metrics`, which must not be written after this object
+  // is destroyed. `service` is the service's full name. `reasons` lists all
   // names that base::GetReason() may return; others count as "".
   CallMetrics(Metrics& metrics, const std::string& service,
               const std::vector<MethodName>& methods,
               const std::vector<std::string>& reasons);
 
   // Returns the metrics of `name`, one of the constructor's `methods`. Takes
-  // some 20 ns; the reference stays valid.
+  // some 20 ns. The reference remains valid.
   Method& ForMethod(absl::string_view name) { return *methods_.at(name); }
 
  private:
   void AddMethod(const std::string& service, const MethodName& name);
   void AddReason(const std::string& reason);
   void CountError(const absl::Status& status);
-  // Counts a call that was refused because of `limit`, one of a few texts.
+  // Counts a call refused because of `limit`, one of a few texts.
   void CountRefusal(const std::string& limit) ABSL_LOCKS_EXCLUDED(mutex_);
 
   Metrics& metrics_;

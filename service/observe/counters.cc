@@ -19,6 +19,7 @@ void Histogram::Observe(absl::Duration duration) {
 Histogram::Snapshot Histogram::Take() const {
   Snapshot snapshot;
   uint64_t count = 0;
+  // Prometheus expects cumulative counts.
   for (size_t i = 0; i <= bounds_.size(); ++i)
     snapshot.cumulative.push_back(count += sums_.Get(i));
   snapshot.sum_seconds =

@@ -13,8 +13,8 @@
 namespace mlops::observe {
 
 // A row of sums to which many threads add. Each thread adds to one of several
-// copies of the row ("shards") that share no cache line, so threads rarely
-// compete. Thread-safe: Add() is wait-free, allocates nothing and takes a few
+// copies of the row ("shards"), which share no cache line, so threads rarely
+// compete. Thread-safe. Add() is wait-free, allocates nothing and takes a few
 // nanoseconds.
 class ShardedSums {
  public:
@@ -27,8 +27,8 @@ class ShardedSums {
     At(ShardOfThread(), index).fetch_add(n, std::memory_order_relaxed);
   }
 
-  // Returns a sum. Additions that run concurrently may be missing; the result
-  // never decreases from one call to the next.
+  // Returns a sum, which may lack concurrent additions. The result never
+  // decreases from one call to the next.
   uint64_t Get(size_t index) const {
     uint64_t sum = 0;
     for (size_t shard = 0; shard < kShards; ++shard)
@@ -43,7 +43,7 @@ class ShardedSums {
     std::array<std::atomic<uint64_t>, kPerLine> sums = {};
   };
 
-  // Threads take the shards in turn.
+  // Assigns the shards to threads in turn.
   static size_t ShardOfThread() {
     static std::atomic<size_t> threads = 0;
     thread_local const size_t shard =
@@ -60,11 +60,11 @@ class ShardedSums {
   const std::unique_ptr<Line[]> lines_;
 };
 
-// Counts durations in buckets. Thread-safe; Observe() is as fast as
+// Counts durations in buckets. Thread-safe. Observe() is as fast as
 // ShardedSums::Add().
 class Histogram {
  public:
-  // `bounds` are the upper bounds of the buckets, inclusive and ascending.
+  // `bounds` are the inclusive upper bounds of the buckets, in ascending order.
   // One more bucket receives all longer durations.
   explicit Histogram(const std::vector<absl::Duration>& bounds);
 
@@ -73,7 +73,7 @@ class Histogram {
   const std::vector<absl::Duration>& bounds() const { return bounds_; }
 
   struct Snapshot {
-    // For each bound, the number of durations up to it; then the number of all
+    // The number of durations up to each bound, then the number of all
     // durations.
     std::vector<uint64_t> cumulative;
     double sum_seconds = 0;

@@ -24,7 +24,7 @@ constexpr size_t kQueuedLines = 8192;
 constexpr size_t kQueuedCalls = kQueuedLines - 1024;
 constexpr std::chrono::seconds kProblemInterval(10);
 constexpr size_t kMaxBatchBytes = 64 * 1024;
-// Short enough that the queue holds all lines that arrive during the rest.
+// Short enough for the queue to hold all lines that arrive during the rest.
 constexpr std::chrono::milliseconds kRest(10);
 
 bool IsServerFault(const absl::Status& status) {
@@ -32,9 +32,9 @@ bool IsServerFault(const absl::Status& status) {
          absl::IsResourceExhausted(status) || absl::IsUnknown(status);
 }
 
-// Passes lines on in batches. After a batch the log's thread rests, and the
-// lines queued during that time form the next batch: a busy server then needs
-// neither a wake-up nor a write per line. A single line is written at once.
+// Passes lines on in batches. After a batch, the log's thread rests, and the
+// lines queued meanwhile form the next batch. A busy server thus needs neither
+// a wake-up nor a write per line. A single line is written at once.
 class BatchingSink final
     : public spdlog::sinks::base_sink<spdlog::details::null_mutex> {
  public:
@@ -49,7 +49,7 @@ class BatchingSink final
  private:
   void sink_it_(const spdlog::details::log_msg& line) override {
     formatter_->format(line, batch_);
-    // More lines are queued, so write them together.
+    // If more lines are queued, write them together.
     if (queue_->queue_size() > 0 && batch_.size() < kMaxBatchBytes) return;
     flush_();
     if (queue_->queue_size() == 0) std::this_thread::sleep_for(kRest);
@@ -95,14 +95,16 @@ absl::StatusOr<std::unique_ptr<Log>> Log::Open(const Options& options) {
         LogFile::Open(options.file, {.follow_links = options.follow_links}));
     sink = std::make_shared<FileSink>(std::move(file));
   }
+  // A single thread writes, so that the lines stay in order.
   auto queue = std::make_shared<spdlog::details::thread_pool>(kQueuedLines, 1);
+  // If the queue is full, drop the oldest line instead of blocking the caller.
   auto logger = std::make_shared<spdlog::async_logger>(
       "workspaced",
       std::make_shared<BatchingSink>(std::move(sink), queue.get()), queue,
       spdlog::async_overflow_policy::overrun_oldest);
   logger->set_pattern(R"({"time":"%Y-%m-%dT%H:%M:%S.%fZ","level":"%l",%v})",
                       spdlog::pattern_time_type::utc);
-  // Warnings must not wait for a batch to fill.
+  // Warnings must not wait until a batch is full.
   logger->flush_on(spdlog::level::warn);
   return std::unique_ptr<Log>(
       new Log(std::move(queue), std::move(logger), options.calls));
@@ -153,7 +155,7 @@ void Log::Warning(absl::string_view message) {
 void Log::Problem(absl::string_view what, const absl::Status& problem) {
   int64_t left_out = 0;
   {
-    // Count the line instead of logging it if the interval has not passed.
+    // Within the interval, count the line instead of logging it.
     absl::MutexLock lock(&mutex_);
     auto it = rates_.find(what);
     if (it == rates_.end())

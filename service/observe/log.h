@@ -30,24 +30,24 @@ enum class CallLogLevel {
   kAll,
 };
 
-// The server's log: one JSON object per line, to standard error or a file.
-// A thread of the log writes the lines from a bounded queue, at most
-// 10 ms late. If the queue is nearly full, lines about calls are dropped,
-// so that no call ever waits for the disk; the rest of the queue is reserved
-// for all other lines. Thread-safe.
+// The server's log: one JSON object per line, to standard error or a file. The
+// log's thread writes the lines from a bounded queue, at most 10 ms late. If
+// the queue is nearly full, lines about calls are dropped, so that no call ever
+// waits for the disk. The rest of the queue is reserved for other lines.
+// Thread-safe.
 class Log {
  public:
   struct Options {
-    // "" means standard error. Otherwise a file of at most 10 MiB,
-    // with one older file kept.
+    // "" means standard error. Otherwise a file of at most 10 MiB; one older
+    // file is kept.
     std::string file;
     // Whether `file` may be a symbolic link, a device or a pipe.
     bool follow_links = true;
     CallLogLevel calls = CallLogLevel::kAll;
   };
 
-  // Returns FAILED_PRECONDITION if the file cannot be opened. If the disk
-  // is full, lines are dropped until the file can be opened.
+  // Returns FAILED_PRECONDITION if the file cannot be opened. If the disk is
+  // full, drops lines until the file can be opened.
   static absl::StatusOr<std::unique_ptr<Log>> Open(const Options& options);
   ~Log();
 
@@ -63,9 +63,9 @@ class Log {
   void Warning(absl::string_view message);
 
   // Logs a recurring problem. `what` names the problem and is one of a few
-  // texts; `problem` says why, and its path, file and errno are logged
-  // if present. Each `what` is logged at most once in ten seconds;
-  // the next line has the number of lines left out.
+  // texts; `problem` gives the cause. The line includes its path, file and
+  // errno, if present. Logs each `what` at most once in ten seconds; the next
+  // line then states how many lines were left out.
   void Problem(absl::string_view what, const absl::Status& problem)
       ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -74,11 +74,11 @@ class Log {
       std::shared_ptr<spdlog::logger> logger, CallLogLevel calls);
 
   const std::shared_ptr<spdlog::logger> logger_;
-  // Owns the writing thread; its destructor waits until all lines are written.
+  // Owns the writing thread. Its destructor waits until all lines are written.
   const std::shared_ptr<spdlog::details::thread_pool> queue_;
   const CallLogLevel calls_;
 
-  // The rate limit of the problems of one kind.
+  // The rate limit for one kind of problem.
   struct Rate {
     std::chrono::steady_clock::time_point next =
         std::chrono::steady_clock::time_point::min();

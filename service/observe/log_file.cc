@@ -15,7 +15,7 @@ namespace mlops::observe {
 namespace {
 
 constexpr mode_t kMode = 0644;
-// Returned by OpenFile() for a file of the wrong type; no system call on files
+// Returned by OpenFile() for a file of the wrong type. None of its system calls
 // returns this value.
 constexpr int kUnsuitable = EBADMSG;
 
@@ -31,6 +31,7 @@ absl::StatusOr<std::unique_ptr<LogFile>> LogFile::Open(const std::string& path,
   const std::filesystem::path file(path);
   const std::string parent =
       file.has_parent_path() ? file.parent_path().string() : ".";
+  // Keep the directory open, so that the log follows it when it is moved.
   base::UniqueFd dir(
       ::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!dir.ok()) return CannotWrite(path, std::strerror(errno));
@@ -38,7 +39,7 @@ absl::StatusOr<std::unique_ptr<LogFile>> LogFile::Open(const std::string& path,
       new LogFile(std::move(dir), file.filename().string(), options));
   switch (const int error = log->OpenFile()) {
     case 0:
-    // A full disk must not keep the server from starting.
+    // A full disk must not prevent the server from starting.
     case ENOSPC:
     case EDQUOT:
       return log;
@@ -52,14 +53,14 @@ absl::StatusOr<std::unique_ptr<LogFile>> LogFile::Open(const std::string& path,
 
 int LogFile::OpenFile() {
   if (file_.ok()) return 0;
-  // Without O_NONBLOCK, opening a pipe would block until a reader opens it.
+  // O_NONBLOCK prevents open(2) from waiting for the reader of a pipe.
   const int flags = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC |
                     (options_.follow_links ? 0 : O_NOFOLLOW | O_NONBLOCK);
   base::UniqueFd file(::openat(dir_.get(), name_.c_str(), flags, kMode));
   struct stat info;
   if (!file.ok() || ::fstat(file.get(), &info) != 0) return errno;
   is_regular_ = S_ISREG(info.st_mode);
-  // A second hard link could be a file outside the directory.
+  // Another hard link could be a file outside the directory.
   if (!options_.follow_links && (!is_regular_ || info.st_nlink != 1))
     return kUnsuitable;
   size_bytes_ = is_regular_ ? info.st_size : 0;
@@ -78,7 +79,7 @@ void LogFile::Write(absl::string_view lines) {
   if (is_regular_ &&
       size_bytes_ + static_cast<int64_t>(lines.size()) > options_.max_bytes)
     Rotate();
-  // Reopens the file after Rotate() or a failed attempt.
+  // Reopen the file after Rotate() or a failed attempt.
   if (OpenFile() != 0) return;
   while (!lines.empty()) {
     const ssize_t written = ::write(file_.get(), lines.data(), lines.size());

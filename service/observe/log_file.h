@@ -13,26 +13,26 @@
 
 namespace mlops::observe {
 
-// A file that lines are appended to. Before it would exceed its maximum size,
-// it is renamed to "<name>.1", replacing an older one, and a new file
-// is started. The file stays in the directory in which it was opened,
-// even if that directory is moved; nothing is ever created under the old path.
-// Not thread-safe.
+// An append-only file of lines. Before it would exceed its maximum size, it is
+// renamed to "<name>.1", replacing an older one, and a new file is started. The
+// file stays in the directory in which it was opened, even if that directory is
+// moved; nothing is ever created under the old path. Not thread-safe.
 class LogFile {
  public:
   struct Options {
     int64_t max_bytes = 10 << 20;
-    // If false, the file must be a regular file with a single name.
+    // If false, the file must be a regular file with a single name, not a link.
     bool follow_links = true;
   };
 
-  // Opens `path` and creates it if missing; its directory must exist. Returns
-  // FAILED_PRECONDITION, as a sentence for the operator, if the file cannot
-  // be opened. A full disk is no error; Write() then opens the file later.
+  // Opens `path`, and creates it if it is missing; its directory must exist.
+  // Returns FAILED_PRECONDITION, as a sentence for the operator, if the file
+  // cannot be opened. A full disk is not an error: Write() opens the file
+  // later.
   static absl::StatusOr<std::unique_ptr<LogFile>> Open(const std::string& path,
                                                        Options options);
 
-  // Appends whole lines. If the disk is full, they are lost.
+  // Appends whole lines. Drops them if the disk is full.
   void Write(absl::string_view lines);
 
  private:
@@ -48,7 +48,7 @@ class LogFile {
   const std::string name_;
   const Options options_;
   base::UniqueFd file_;
-  // Of a regular file; otherwise always 0.
+  // Size of a regular file; 0 for other files.
   int64_t size_bytes_ = 0;
   bool is_regular_ = false;
 };

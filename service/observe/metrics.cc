@@ -21,7 +21,7 @@ std::string LabelsText(const Labels& labels) {
   });
 }
 
-// Returns the shortest text that reads back as `value`. StrCat() would round to
+// Returns the shortest text that reads back as `value`; StrCat() would round to
 // six digits.
 std::string NumberText(double value) {
   std::array<char, 32> text;
@@ -41,6 +41,7 @@ void AppendHistogram(std::string& out, absl::string_view name,
                      absl::string_view labels, const Histogram& histogram) {
   const Histogram::Snapshot snapshot = histogram.Take();
   const absl::string_view comma = labels.empty() ? "" : ",";
+  // Buckets are cumulative in this format, and the last one has no bound.
   for (size_t i = 0; i < snapshot.cumulative.size(); ++i) {
     const std::string bound =
         i < histogram.bounds().size()
@@ -74,6 +75,7 @@ void Metrics::AddHistogram(const Family& family, const Labels& labels,
 void Metrics::Add(const Family& family, absl::string_view type, Series series) {
   absl::MutexLock lock(&mutex_);
   const auto [it, is_new] = index_.emplace(family.name, groups_.size());
+  // The first series of a name defines the type and the help text.
   if (is_new) {
     groups_.push_back({.name = family.name,
                        .help = absl::StrReplaceAll(
@@ -85,6 +87,7 @@ void Metrics::Add(const Family& family, absl::string_view type, Series series) {
 
 std::string Metrics::Write() const {
   std::string out;
+  // The lock also serializes the Read functions.
   absl::MutexLock lock(&mutex_);
   for (const Group& group : groups_) {
     absl::StrAppend(&out, "# HELP ", group.name, " ", group.help, "\n# TYPE ",

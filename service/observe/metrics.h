@@ -15,10 +15,10 @@
 
 namespace mlops::observe {
 
-// What the time series of one name have in common.
+// The properties that all time series of one name share.
 struct Family {
-  // By the conventions of Prometheus: the unit as suffix (_seconds, _bytes),
-  // then _total for a counter.
+  // Follows the conventions of Prometheus: the unit as a suffix (_seconds,
+  // _bytes), then _total for a counter.
   std::string name;
   // One sentence for the operator.
   std::string help;
@@ -27,20 +27,20 @@ struct Family {
 using Labels = std::vector<std::pair<std::string, std::string>>;
 
 // The metrics of one process, in the order in which their families were added.
-// Written as Prometheus text 0.0.4
+// Writes the Prometheus text format 0.0.4
 // (prometheus.io/docs/instrumenting/exposition_formats). Thread-safe.
 //
-// An own writer, because Debian 12 has prometheus-cpp as a shared library only,
-// and the server must stay one self-contained binary.
+// We write the format ourselves because Debian 12 provides prometheus-cpp only
+// as a shared library, and the server must remain a self-contained binary.
 class Metrics {
  public:
-  // Returns the current value. NaN omits the time series, for values that do
-  // not exist at the moment. Called by Write() only, one at a time. Must not
-  // block on a disk or a network, and must not call this object.
+  // Returns the current value, or NaN to omit a time series that has no value
+  // at the moment. Only Write() calls it, one call at a time. Must not block on
+  // a disk or a network, and must not call this object.
   using Read = std::function<double()>;
 
   // Adds a time series. Series of one name must have the same type and
-  // different labels; the first help text is used.
+  // different labels. The first help text wins.
   void AddCounter(const Family& family, const Labels& labels, Read read);
   void AddGauge(const Family& family, const Labels& labels, Read read);
   // `histogram` must outlive this.
@@ -75,7 +75,7 @@ class Metrics {
 };
 
 // Adds the process_* metrics that Prometheus' client libraries agree on, from
-// /proc/self. Where there is no /proc, they are omitted.
+// /proc/self. Omits them where there is no /proc.
 void AddProcessMetrics(Metrics& metrics);
 
 }  // namespace mlops::observe

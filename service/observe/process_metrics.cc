@@ -1,5 +1,5 @@
-// process_*: see prometheus.io/docs/instrumenting/writing_clientlibs,
-// "Process metrics".
+// The process_* metrics; see
+// prometheus.io/docs/instrumenting/writing_clientlibs, "Process metrics".
 #include <dirent.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -20,8 +20,8 @@ namespace {
 
 constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
 
-// Fields of /proc/self/stat, counted from 0 at the state, which follows
-// the command's name: proc(5) counts the state as field 3.
+// Fields of /proc/self/stat. They count from 0 at the state, which follows the
+// command's name and is field 3 in proc(5).
 enum StatField {
   kUserTicks = 11,
   kSystemTicks = 12,
@@ -34,7 +34,7 @@ enum StatField {
 double ProcessStat(StatField field) {
   std::ifstream file("/proc/self/stat");
   const std::string text(std::istreambuf_iterator<char>(file), {});
-  // The command's name may contain anything, even ')'.
+  // The command's name may contain anything, even ')', so search from the end.
   const size_t name_end = text.rfind(") ");
   if (name_end == std::string::npos) return kUnknown;
   const std::vector<absl::string_view> fields =
@@ -62,7 +62,7 @@ double OpenDescriptors() {
   const std::unique_ptr<DIR, int (*)(DIR*)> dir(::opendir("/proc/self/fd"),
                                                 ::closedir);
   if (dir == nullptr) return kUnknown;
-  // Without ".", ".." and the descriptor of `dir`.
+  // Do not count ".", ".." and the descriptor of `dir`.
   double count = -3;
   while (::readdir(dir.get()) != nullptr) ++count;
   return count;
@@ -101,7 +101,7 @@ void AddProcessMetrics(Metrics& metrics) {
       {"process_start_time_seconds",
        "Start of the process, in seconds since the epoch."},
       {},
-      // Does not change, so computed once.
+      // Computed once, because it does not change.
       [start = BootTime() + ProcessStat(kStartTicks) / TicksPerSecond()] {
         return start;
       });

@@ -18,7 +18,7 @@ std::string Quoted(absl::string_view text) {
 }
 
 std::string QuotedEcho(absl::string_view text, size_t max_bytes) {
-  // The common case, which is ten times as fast.
+  // Fast path for the common case: ten times as fast.
   if (text.size() <= max_bytes &&
       std::all_of(text.begin(), text.end(), IsPlain)) {
     return absl::StrCat("\"", text, "\"");

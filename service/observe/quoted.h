@@ -9,10 +9,10 @@
 
 namespace mlops::observe {
 
-// Returns `text` as a JSON string; invalid UTF-8 is replaced.
+// Returns `text` as a JSON string. Replaces invalid UTF-8.
 std::string Quoted(absl::string_view text);
 
-// Returns a text that a client sent as a JSON string, through base::Echo().
+// Returns a text from a client as a JSON string, after base::Echo().
 std::string QuotedEcho(absl::string_view text,
                        size_t max_bytes = base::kMaxEchoBytes);
 

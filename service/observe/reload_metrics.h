@@ -11,27 +11,27 @@
 
 namespace mlops::observe {
 
-// The metrics of one file, or a few that belong together, that the server reads
-// again when they change. Thread-safe.
+// The metrics of a file, or a few related files, that the server rereads when
+// they change. Thread-safe.
 class ReloadMetrics {
  public:
-  // Adds the series to `metrics`, which must not be written any more once this
-  // is destroyed. `file` names the flag, such as "policy". The server has just
-  // read the file.
+  // Adds the series to `metrics`, which must not be written after this object
+  // is destroyed. `file` names the flag, such as "policy". The server must just
+  // have read the file.
   ReloadMetrics(Metrics& metrics, const std::string& file,
                 base::Clock clock = base::SystemClock());
 
-  // Must be called with the result of each look at the file: whether it was
-  // read again, or why that failed, in which case the old content stays in use.
+  // Must be called with the result of each check of the file: whether it was
+  // reread, or why that failed, in which case the old content remains in use.
   void Count(const absl::StatusOr<bool>& reloaded);
 
  private:
   const base::Clock clock_;
   std::atomic<int64_t> successes_ = 0;
   std::atomic<int64_t> failures_ = 0;
-  // Whether the content in use is that of the file.
+  // Whether the content in use is the file's.
   std::atomic<bool> is_current_ = true;
-  // In seconds since the epoch.
+  // Seconds since the epoch.
   std::atomic<double> last_success_;
 };
 

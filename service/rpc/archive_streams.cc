@@ -15,7 +15,8 @@ using core::FieldInvalid;
 
 namespace {
 
-// Acknowledged at the latest once so much more is staged.
+// An acknowledgement is sent at the latest when this many more bytes are
+// staged.
 constexpr int64_t kAcknowledgeBytes = kMaxChunkBytes;
 
 absl::StatusOr<archive::ExportArgs> FromProto(
@@ -75,6 +76,7 @@ ExportStream::Step ExportStream::Next() {
     // message follows: gRPC 1.51 may then wait forever.
     step.last = all_read_ && tasks_ == 0;
   }
+  // Read one chunk ahead at most: a slow reader must not fill the memory.
   if (tasks_ == 0 && !ready_.has_value() && !all_read_) step.tasks = 1;
   return step;
 }
@@ -82,6 +84,7 @@ ExportStream::Step ExportStream::Next() {
 void ExportStream::Work() {
   absl::StatusOr<grpc::ByteBuffer> chunk = NextChunk();
   const bool all_read = chunk.ok() && exporter_->done();
+  // Close the files here, on a worker thread, because closing may block.
   if (all_read) exporter_.reset();
   TaskDone([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     all_read_ = all_read;
@@ -95,9 +98,12 @@ void ExportStream::Work() {
 
 absl::StatusOr<grpc::ByteBuffer> ExportStream::NextChunk() {
   RETURN_IF_ERROR(CheckWanted());
+  // Open the workspace here, not in the constructor, because gRPC's threads
+  // must not wait for the disk.
   if (exporter_ == nullptr) {
     ASSIGN_OR_RETURN(exporter_, streams_->archives().Export(*args_));
   }
+  // Read straight into the buffer that is sent, which saves a copy.
   size_t got = 0;
   ASSIGN_OR_RETURN(
       const grpc::Slice slice,
@@ -123,20 +129,29 @@ ImportStream::ImportStream(ArchiveStreams* streams,
 }
 
 std::optional<absl::Status> ImportStream::Handle(bool*) {
+  // The call may have waited in the queue, and its client may have left
+  // meanwhile.
   if (absl::Status wanted = CheckWanted(); !wanted.ok()) return wanted;
   const std::optional<grpc::ByteBuffer> bytes = TakeReceived();
+  // No message means that the client has finished sending.
   if (!bytes.has_value()) return Finish();
   Message message;
   if (!wire::Decode(*bytes, pb::ImportWorkspaceRequest::kDataFieldNumber,
                     &message.head, &message.data))
     return FieldInvalid("request", "is not a valid ImportWorkspaceRequest");
+<<<<<<< HEAD
   ReadNext();
+=======
+  // The first message names the workspace; later ones may repeat the name. A
+  // retried request ends here, because its workspace exists already.
+>>>>>>> english-c
   if (importer_ == nullptr) {
     absl::Status begun = BeginImport(message.head);
     if (!begun.ok() || importer_ == nullptr) return begun;
   } else if (absl::Status fits = CheckLater(message.head); !fits.ok()) {
     return fits;
   }
+  // Count only the bytes that were staged, even if Feed() fails halfway.
   const int64_t staged_bytes = importer_->offset();
   absl::Status staged = importer_->Feed(message.data.pieces);
   slot_.AddBytes(static_cast<size_t>(importer_->offset() - staged_bytes));
@@ -158,8 +173,8 @@ absl::StatusOr<archive::ImportArgs> ImportStream::ParseFirst(
 absl::Status ImportStream::BeginImport(
     const pb::ImportWorkspaceRequest& first) {
   ASSIGN_OR_RETURN(archive::ImportArgs args, ParseFirst(first));
-  // Not before: clients that open streams and send nothing must not occupy
-  // slots.
+  // Take the slot only now, so that clients that open streams and send nothing
+  // do not occupy slots.
   RETURN_IF_ERROR(slot_.Take());
   memory_.emplace(&streams_->receive_quota());
   ASSIGN_OR_RETURN(archive::ImportStart start,
@@ -187,6 +202,8 @@ void ImportStream::AcknowledgeStaged() {
 }
 
 absl::Status ImportStream::Finish() {
+  // A cancelled stream also ends the client's messages, but it is not a
+  // complete archive.
   if (context().IsCancelled()) return ClientCancelled();
   if (importer_ == nullptr) return FieldInvalid("project", "is required");
   ASSIGN_OR_RETURN(const core::WorkspacePtr workspace,
@@ -200,6 +217,7 @@ void ImportStream::Answer(int64_t offset, const core::Workspace& workspace) {
   response.set_offset(offset);
   ToProto(workspace, response.mutable_workspace());
   call_.DescribeResult(response.workspace());
+  // Mark the success before the client can see it.
   slot_.Succeed();
   SetLast(Encode(response));
 }

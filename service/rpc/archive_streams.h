@@ -24,7 +24,7 @@ namespace mlops::rpc {
 
 namespace pb = mlops::workspace::v1;
 
-// State shared by all streams of archives. Thread-safe.
+// State shared by all archive streams. Thread-safe.
 class ArchiveStreams {
  public:
   // All pointers must outlive this. `workers` reads and writes files, one chunk
@@ -45,8 +45,9 @@ class ArchiveStreams {
   TransferSlots& slots() const { return *slots_; }
   LiveCalls& live() { return live_; }
 
-  // Ends streams whose clients have been idle for too long: sooner while other
-  // transfers are refused. Call about once a second.
+  // Ends streams whose clients have been idle for too long. The limit is
+  // shorter while other transfers are refused. Must be called about once a
+  // second.
   void EndIdle();
 
  private:
@@ -58,8 +59,8 @@ class ArchiveStreams {
   LiveCalls live_;
 };
 
-// One ExportWorkspace call. Reads the next chunk while one is written, so
-// a slow reader occupies the memory of two chunks.
+// One ExportWorkspace call. Reads the next chunk while the previous one is
+// being written, so a slow reader occupies the memory of two chunks.
 class ExportStream final
     : public Stream<grpc::ServerWriteReactor<grpc::ByteBuffer>> {
  public:
@@ -100,16 +101,17 @@ class ImportStream final : public ReceiveStream {
 
   std::optional<absl::Status> Handle(bool* more) override;
   bool Holds() const override { return importer_ != nullptr; }
-  // Whatever was staged is gone when the client sees the end.
+  // Discards the staged files before the client sees the end of the call.
   void Drop() override { importer_.reset(); }
   void Release() override { DestroyLater(std::move(importer_)); }
 
   absl::StatusOr<archive::ImportArgs> ParseFirst(
       const pb::ImportWorkspaceRequest& first);
-  // Begins the import, or answers with the workspace that exists already.
+  // Begins the import, or answers with the workspace that an earlier call with
+  // the same request_id created.
   absl::Status BeginImport(const pb::ImportWorkspaceRequest& first);
   absl::Status CheckLater(const pb::ImportWorkspaceRequest& head) const;
-  // Acknowledges what is staged if it is much.
+  // Acknowledges the staged bytes once enough have accumulated.
   void AcknowledgeStaged();
   absl::Status Finish();
   // Sets the last response.

@@ -15,8 +15,9 @@ using core::ProjectName;
 
 namespace {
 
-// Decides before the call is queued which pool handles it. A request that
-// cannot be decoded returns false here; the handler refuses it.
+// Reports whether the request asks for a checksum, which decides the thread
+// pool before the call is queued. Returns false for a request that cannot be
+// decoded, which the handler then rejects.
 bool WantsChecksum(const grpc::ByteBuffer& bytes) {
   pb::GetArtifactRequest request;
   return CheckRequestSize(bytes.Length()).ok() &&

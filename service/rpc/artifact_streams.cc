@@ -22,8 +22,9 @@ constexpr size_t kSha256Digits = 64;
 // another one costs more than it saves.
 constexpr size_t kParallelBytes = 256 * 1024;
 
-// Acknowledged at the latest once so much more is staged. Not less than a
-// message may have: a call of one message gets one response.
+// An acknowledgement is sent at the latest when this many more bytes are
+// staged. A message cannot hold more, so a call with one message gets one
+// response.
 constexpr int64_t kAcknowledgeBytes = kMaxChunkBytes;
 
 absl::StatusOr<std::string> ParseSha256(const std::string& text) {
@@ -69,6 +70,7 @@ absl::Status ArtifactReadStream::Parse(const grpc::ByteBuffer& request) {
 
 ArtifactReadStream::Step ArtifactReadStream::Next() {
   Step step;
+  // Without a message that could carry the status, end with the status alone.
   if (all_read_ && ready_.empty() && tasks_ == 0) end_ = absl::OkStatus();
   if (!writing_ && !ready_.empty()) {
     step.write = std::move(ready_.front());
@@ -77,6 +79,7 @@ ArtifactReadStream::Step ArtifactReadStream::Next() {
     // message follows: gRPC 1.51 may then wait forever.
     step.last = all_read_ && ready_.empty() && tasks_ == 0;
   }
+  // Read one chunk ahead at most: a slow reader must not fill the memory.
   if (tasks_ == 0 && ready_.empty() && !all_read_) step.tasks = 1;
   return step;
 }
@@ -85,6 +88,7 @@ void ArtifactReadStream::Work() {
   std::deque<grpc::ByteBuffer> messages;
   absl::Status status = WorkOnce(&messages);
   const bool all_read = reader_ != nullptr && reader_->remaining_bytes() == 0;
+  // Close the file here, on a worker thread, because closing may block.
   if (all_read) reader_.reset();
   TaskDone([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     all_read_ = all_read;
@@ -97,6 +101,8 @@ void ArtifactReadStream::Work() {
 absl::Status ArtifactReadStream::WorkOnce(
     std::deque<grpc::ByteBuffer>* messages) {
   RETURN_IF_ERROR(CheckWanted());
+  // The first message describes the file, so that the client knows its size
+  // before any data arrives.
   if (reader_ == nullptr) {
     ASSIGN_OR_RETURN(reader_, streams_->artifacts().OpenForRead(*args_));
     pb::ReadArtifactResponse first;
@@ -104,6 +110,7 @@ absl::Status ArtifactReadStream::WorkOnce(
     messages->push_back(Encode(first));
     if (reader_->remaining_bytes() == 0) return absl::OkStatus();
   }
+  // The reader fills the buffer that is sent, which saves a copy.
   const size_t size = static_cast<size_t>(
       std::min<int64_t>(reader_->remaining_bytes(), kChunkBytes));
   ASSIGN_OR_RETURN(grpc::ByteBuffer message, EncodeData(size, [&](char* data) {
@@ -126,6 +133,7 @@ ArtifactWriteStream::ArtifactWriteStream(ArtifactStreams* streams,
 
 std::optional<absl::Status> ArtifactWriteStream::Handle(bool* more) {
   if (absl::Status wanted = CheckWanted(); !wanted.ok()) return wanted;
+  // A message that had to wait for the rehash is still in `message_`.
   if (!message_.has_value()) {
     const std::optional<grpc::ByteBuffer> bytes = TakeReceived();
     if (!bytes.has_value()) return EndUnfinished();
@@ -136,13 +144,14 @@ std::optional<absl::Status> ArtifactWriteStream::Handle(bool* more) {
     message_ = *std::move(message);
     if (absl::Status begun = BeginMessage(); !begun.ok()) return begun;
   }
-  // A task hashes one chunk, so that other streams have their turn.
+  // Rehash one chunk per task, so that other streams get their turn.
   if (rehashing_) {
     const auto rest = writer_->Rehash();
     if (!rest.ok()) return rest.status();
     rehashing_ = *more = *rest;
     if (rehashing_) return std::nullopt;
   }
+  // Clear `message_`, so that the next task takes a new message.
   const bool finish = message_->head.finish();
   absl::Status written = Write(*std::exchange(message_, std::nullopt));
   if (!written.ok() || finish) return written;
@@ -152,6 +161,7 @@ std::optional<absl::Status> ArtifactWriteStream::Handle(bool* more) {
 
 absl::Status ArtifactWriteStream::BeginMessage() {
   const bool first = writer_ == nullptr;
+  // A later message without data asks how much is staged.
   asks_ = !first && message_->data.pieces.empty();
   return first ? BeginUpload(message_->head) : CheckLater(message_->head);
 }
@@ -165,12 +175,14 @@ absl::StatusOr<artifacts::WriteArgs> ArtifactWriteStream::ParseFirst(
 absl::Status ArtifactWriteStream::BeginUpload(
     const pb::WriteArtifactRequest& first) {
   ASSIGN_OR_RETURN(const artifacts::WriteArgs args, ParseFirst(first));
-  // Not before: clients that open streams and send nothing must not occupy
-  // slots.
+  // Take the slot only now, so that clients that open streams and send nothing
+  // do not occupy slots.
   RETURN_IF_ERROR(slot_.Take());
   memory_.emplace(&streams_->receive_quota());
   ASSIGN_OR_RETURN(writer_, streams_->artifacts().OpenForWrite(
                                 args, [this] { return !CheckWanted().ok(); }));
+  // A resumed upload must hash the bytes that are already staged before it can
+  // append more.
   acknowledged_ = writer_->offset();
   rehashing_ = writer_->offset() > 0;
   return absl::OkStatus();
@@ -179,6 +191,7 @@ absl::Status ArtifactWriteStream::BeginUpload(
 absl::Status ArtifactWriteStream::Discard(const WriteMessage& message) {
   const pb::WriteArtifactRequest& head = message.head;
   std::optional<artifacts::WriteArgs> first;
+  // Without a writer, this is the first message, so it must name the upload.
   if (writer_ == nullptr) {
     ASSIGN_OR_RETURN(first, ParseFirst(head));
     if (first->upload_id.empty())
@@ -191,6 +204,7 @@ absl::Status ArtifactWriteStream::Discard(const WriteMessage& message) {
     return FieldInvalid("discard",
                         "must not come together with data or finish");
   }
+  // If the upload has already finished, report the resulting artifact.
   ASSIGN_OR_RETURN(
       const auto finished,
       first ? streams_->artifacts().DiscardUpload(*first) : writer_->Discard());
@@ -211,6 +225,7 @@ absl::Status ArtifactWriteStream::CheckLater(
   if (head.create_only() && !args.precondition.create_only) {
     return DiffersFromFirst("create_only");
   }
+  // Zero means that the message states no offset.
   if (head.discard() || head.offset() == 0 ||
       head.offset() == writer_->offset())
     return absl::OkStatus();
@@ -219,6 +234,7 @@ absl::Status ArtifactWriteStream::CheckLater(
 }
 
 absl::Status ArtifactWriteStream::Write(const WriteMessage& message) {
+  // Record the expected checksum before Finish() compares it.
   if (!message.head.sha256().empty()) {
     ASSIGN_OR_RETURN(std::string sha256, ParseSha256(message.head.sha256()));
     writer_->ExpectSha256(std::move(sha256));
@@ -258,6 +274,8 @@ void ArtifactWriteStream::AcknowledgeStaged(bool asked) {
 absl::Status ArtifactWriteStream::EndUnfinished() {
   if (context().IsCancelled()) return ClientCancelled();
   if (writer_ == nullptr) return FieldInvalid("project", "is required");
+  // An unfinished upload survives only under an upload_id, which lets the
+  // client resume it.
   if (writer_->args().upload_id.empty()) {
     return FieldInvalid("finish",
                         "did not come before the end of the stream, and there "

@@ -44,8 +44,9 @@ class ArtifactStreams {
   const StreamSlots& slots() const { return slots_; }
   LiveCalls& live() { return live_; }
 
-  // Ends streams whose clients have been idle for too long: sooner while other
-  // streams are refused. Call about once a second.
+  // Ends streams whose clients have been idle for too long. The limit is
+  // shorter while other streams are refused. Must be called about once a
+  // second.
   void EndIdle();
 
  private:
@@ -59,8 +60,8 @@ class ArtifactStreams {
   LiveCalls live_;
 };
 
-// One ReadArtifact call. Reads the next chunk while one is written, so a slow
-// reader occupies the memory of two chunks.
+// One ReadArtifact call. Reads the next chunk while the previous one is being
+// written, so a slow reader occupies the memory of two chunks.
 class ArtifactReadStream final
     : public Stream<grpc::ServerWriteReactor<grpc::ByteBuffer>> {
  public:
@@ -106,7 +107,8 @@ class ArtifactWriteStream final : public ReceiveStream {
   absl::Status Discard(const WriteMessage& message);
   absl::Status Write(const WriteMessage& message);
   absl::Status WriteData(const WriteMessage& message);
-  // Acknowledges what is staged if the client asks, or if it is much.
+  // Acknowledges the staged bytes if the client asks, or once enough have
+  // accumulated.
   void AcknowledgeStaged(bool asked);
   absl::Status CheckLater(const pb::WriteArtifactRequest& head) const;
   absl::Status EndUnfinished();

@@ -12,21 +12,21 @@
 #include "proto/cpp/wire_data.h"
 #include "service/artifacts/artifacts.h"
 
-// Converts between the messages about artifacts and the core's values,
-// like convert.h. Messages that carry data are encoded and decoded without
-// copying the data. Thread-safe.
+// Converts between artifact messages and the core's values, like convert.h.
+// Encodes and decodes messages that carry data without copying the data.
+// Thread-safe.
 namespace mlops::rpc {
 
 namespace pb = mlops::workspace::v1;
 
-// Data bytes in a message of ReadArtifact, and the recommended number in one
-// of WriteArtifact.
+// Number of data bytes in a ReadArtifact message; the recommended number in a
+// WriteArtifact message.
 inline constexpr size_t kChunkBytes = 1 << 20;
-// Maximum number of data bytes in a message of WriteArtifact.
+// Maximum number of data bytes in a WriteArtifact message.
 inline constexpr size_t kMaxChunkBytes = 4 << 20;
 
-// Each returns INVALID_ARGUMENT with FIELD_INVALID or PATH_INVALID if
-// the request is ill-formed.
+// Each returns INVALID_ARGUMENT with FIELD_INVALID or PATH_INVALID if the
+// request is ill-formed.
 absl::StatusOr<artifacts::ListArtifactsArgs> FromProto(
     const pb::ListArtifactsRequest& request);
 absl::StatusOr<artifacts::ReadArgs> FromProto(
@@ -37,23 +37,23 @@ absl::StatusOr<artifacts::TransferArgs> FromProto(
     const pb::MoveArtifactRequest& request);
 absl::StatusOr<artifacts::TransferArgs> FromProto(
     const pb::CopyArtifactRequest& request);
-// Converts the first message of a stream.
+// Converts the first message of a WriteArtifact stream.
 absl::StatusOr<artifacts::WriteArgs> FromProto(
     const pb::WriteArtifactRequest& first);
-// Returns `text` as an upload's id. INVALID_ARGUMENT/FIELD_INVALID unless it
-// matches `[A-Za-z0-9._-]{1,64}`.
+// Returns `text` as an upload id. Returns INVALID_ARGUMENT/FIELD_INVALID unless
+// it matches `[A-Za-z0-9._-]{1,64}`.
 absl::StatusOr<std::string> ParseUploadId(absl::string_view text);
 
 void ToProto(const artifacts::Artifact& artifact, pb::Artifact* message);
 
-// A decoded message of WriteArtifact.
+// A decoded WriteArtifact message.
 struct WriteMessage {
   // All fields but the data.
   pb::WriteArtifactRequest head;
   wire::Data data;
 };
-// Decodes a message. INVALID_ARGUMENT/FIELD_INVALID if the bytes are not a
-// WriteArtifactRequest.
+// Decodes a message. Returns INVALID_ARGUMENT/FIELD_INVALID if the bytes are
+// not a WriteArtifactRequest.
 absl::StatusOr<WriteMessage> DecodeWrite(const grpc::ByteBuffer& bytes);
 
 // Encodes a ReadArtifactResponse with `size` data bytes, which `fill` writes

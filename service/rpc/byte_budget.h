@@ -9,9 +9,9 @@
 
 namespace mlops::rpc {
 
-// A number of bytes of memory that many calls share. Large users leave
-// a quarter of it to small ones, so that a client that keeps large objects
-// waiting does not lock out all others. Thread-safe.
+// A memory budget in bytes that many calls share. Large holds leave a quarter
+// of it to small ones, so a client that keeps large objects waiting does not
+// lock out all others. Thread-safe.
 class ByteBudget {
  public:
   explicit ByteBudget(size_t bytes) : bytes_(bytes) {}
@@ -31,8 +31,8 @@ class ByteBudget {
     }
     ~Hold() { Set(0); }
 
-    // Changes the size of the part. Returns false, and changes nothing,
-    // if the budget does not have enough bytes left. Shrinking always succeeds.
+    // Changes the size of the part. If the budget lacks the bytes, returns
+    // false and changes nothing. Shrinking always succeeds.
     bool Set(size_t bytes) {
       if (budget_ == nullptr) return true;
       if (bytes > bytes_ && !budget_->TryTake(bytes - bytes_, bytes))
@@ -48,7 +48,7 @@ class ByteBudget {
   };
 
   size_t taken() const { return taken_.load(); }
-  // Whether a request for bytes was refused in the last `span`.
+  // Whether the budget refused a request in the last `span`.
   bool RefusedWithin(SteadyClock::duration span) const {
     return SteadyClock::now() - last_refusal_.load() < span;
   }
@@ -57,7 +57,7 @@ class ByteBudget {
   // Holds up to this size may use the whole budget.
   static constexpr size_t kSmallBytes = 16 << 10;
 
-  // Takes `more` bytes for a hold that then has `total`.
+  // Takes `more` bytes for a hold that grows to `total`.
   bool TryTake(size_t more, size_t total) {
     const size_t limit = total <= kSmallBytes ? bytes_ : bytes_ - bytes_ / 4;
     size_t taken = taken_.load();

@@ -20,8 +20,8 @@ constexpr size_t kMaxInlineBytes = 16 << 10;
 // Smaller responses are bounded by the number of calls alone, so EndIdle() does
 // not watch them.
 constexpr size_t kMaxUnwatchedBytes = 64 << 10;
-// How long a call may wait for its client after others were refused a resource
-// that it holds.
+// How long a call may wait for its client after the server has refused others a
+// resource that the call holds.
 constexpr absl::Duration kPatienceInShortage = absl::Seconds(10);
 // gRPC ends a cancelled call at once, unless a write to its connection blocks.
 constexpr std::chrono::seconds kStuck(2);
@@ -50,10 +50,10 @@ class Calls::UnaryCall final : public grpc::ServerUnaryReactor,
         request_memory_(&calls->request_bytes_),
         answer_memory_(&calls->answer_bytes_) {
     calls->Begin(call());
-    // gRPC would keep the request until the response is sent.
+    // Take the request over: gRPC would keep it until the response is sent.
     bytes_.request.Swap(&const_cast<grpc::ByteBuffer&>(request));
-    // The client reset the call before the request arrived; gRPC may call
-    // OnCancel() much later.
+    // An invalid buffer means that the client reset the call before the request
+    // arrived. Report it now, because gRPC may call OnCancel() much later.
     if (!bytes_.request.Valid()) UnaryCall::OnCancel();
   }
 
@@ -67,8 +67,8 @@ class Calls::UnaryCall final : public grpc::ServerUnaryReactor,
       if (std::optional<absl::Status> status = (*at_once)(bytes_))
         return Answer(*std::move(status));
     }
-    // While the call is queued its client may cancel it or its deadline may
-    // pass, so check again before the handler runs.
+    // Check again before the handler runs: while the call is queued, its client
+    // may cancel it or its deadline may pass.
     auto run = [this, handler = std::move(handler)] {
       absl::Status status = calls_->CheckWanted(*call().context);
       Answer(status.ok() ? handler(bytes_) : std::move(status));
@@ -87,7 +87,7 @@ class Calls::UnaryCall final : public grpc::ServerUnaryReactor,
   }
 
  private:
-  // Saves a thread switch, unless the end of the call takes a lock.
+  // Runs OnDone() inline, which saves a thread switch, unless it takes a lock.
   bool InternalInlineable() override { return !watched_; }
 
   CallInfo& call() { return bytes_.call; }
@@ -105,11 +105,13 @@ class Calls::UnaryCall final : public grpc::ServerUnaryReactor,
   }
 
   void Answer(absl::Status status) {
-    // The response may wait long for its client, so free the request first.
+    // Free the request first: the response may wait long for its client.
     bytes_.request.Clear();
     request_memory_.Set(0);
     const size_t size = status.ok() ? bytes_.response->Length() : 0;
     answered_ = SteadyClock::now();
+    // Charge the response before sending it. Only a large one needs watching,
+    // because a client that does not read it holds its memory.
     if (!answer_memory_.Set(size)) {
       bytes_.response->Clear();
       status = TooManyBytes("answers that wait to be read");
@@ -118,14 +120,16 @@ class Calls::UnaryCall final : public grpc::ServerUnaryReactor,
       unread_.peer = call().context->peer();
       calls_->live_.Add(this);
     }
+    // Record the call before Finish(): afterwards gRPC may run OnDone(), which
+    // deletes this.
     if (status.ok()) calls_->CountSent(call(), size);
     grpc::Status end = calls_->End(call(), std::move(status));
     call().Forget();
     Finish(std::move(end));
   }
 
-  // The call is in `live_` only after its response is complete,
-  // so it waits for nothing but its client.
+  // The call enters `live_` only once its response is complete, so it waits for
+  // nothing but its client.
   void EndIf(const IdleRule& rule, SteadyClock::time_point now) override {
     if (rule.unread &&
         now - answered_ > absl::ToChronoNanoseconds(rule.patience))
@@ -149,8 +153,8 @@ grpc::ServerUnaryReactor* Calls::Start(const Method& method,
                                        std::optional<AtOnce> at_once,
                                        Handler handler) {
   auto* const call = new UnaryCall(this, method, context, *request, response);
-  // Run() may end the call, but gRPC destroys it only after it has received
-  // it from here.
+  // Run() may finish the call, but gRPC destroys it only after this function
+  // has returned it.
   call->Run(at_once, std::move(handler));
   return call;
 }
@@ -170,7 +174,7 @@ absl::Status Calls::Admit(CallInfo& call, const CallerLimits::Use& use) {
     return absl::OkStatus();
   ASSIGN_OR_RETURN(call.caller,
                    Identify(*options_.gate, options_.peers, *call.context));
-  // All callers without a name would share one limit.
+  // Do not limit anonymous callers: they would all share one limit.
   if (call.caller.kind == auth::Kind::kAnonymous) return absl::OkStatus();
   return caller_limits_.Take(call.caller.name, use, &call.share);
 }
@@ -192,8 +196,8 @@ absl::Status Calls::Authorize(const CallInfo& call) const {
 
 absl::Status Calls::CheckWanted(
     const grpc::CallbackServerContext& context) const {
-  // The deadline may have passed, or the client may have cancelled,
-  // while the call waited for a thread.
+  // The client may have cancelled, or the deadline may have passed, while the
+  // call waited for a thread.
   if (context.IsCancelled())
     return absl::CancelledError(
         "the client cancelled the call before it began");
@@ -215,6 +219,7 @@ grpc::Status Calls::End(const CallInfo& call, absl::Status status) {
   if (options_.metrics != nullptr)
     options_.metrics->ForMethod(call.method.name).Handled(status, duration);
   if (options_.audit != nullptr) Audit(call, status, duration);
+  // Store the time before the decrement: IdleTime() reads running_ first.
   last_end_.store(now, std::memory_order_relaxed);
   running_.fetch_sub(1, std::memory_order_relaxed);
   if (status.ok()) return grpc::Status::OK;
@@ -229,9 +234,11 @@ void Calls::Audit(const CallInfo& call, const absl::Status& status,
       absl::IsUnauthenticated(status) || absl::IsPermissionDenied(status);
   const bool changes =
       call.method.effect == Effect::kChanges && !call.changes_nothing;
+  // Refused calls are always audited: they may be attacks.
   if (!changes && !refused && !options_.audit_reads) return;
   const bool unknown = absl::IsUnauthenticated(status);
-  // Nobody was identified, because the server was not serving.
+  // No name means that nobody was identified, because the server was not
+  // serving.
   if (call.caller.name.empty() && !unknown) return;
   options_.audit->Write(
       {.time = absl::Now(),
@@ -244,7 +251,7 @@ void Calls::Audit(const CallInfo& call, const absl::Status& status,
        .destination = call.destination,
        .uid = call.uid,
        .request_id = call.request_id,
-       // Of a failed call it may be what the client expected.
+       // On failure, old_etag may only be what the client expected.
        .etag_before = status.ok() ? call.old_etag : "",
        .etag_after = call.new_etag,
        .outcome = status,
@@ -282,6 +289,7 @@ std::string Calls::ViewOf(const CallInfo& call, const Method& method) const {
 
 absl::StatusOr<auth::Caller> Calls::CallerOf(const CallInfo& call) const {
   if (options_.gate == nullptr || options_.identifies_all) return call.caller;
+  // Admit() identified nobody, so do it now.
   return Identify(*options_.gate, options_.peers, *call.context);
 }
 
@@ -317,6 +325,8 @@ void Calls::EndIdle() {
 
 void Calls::Cut(grpc::CallbackServerContext* context,
                 SteadyClock::time_point now, Unread* unread) const {
+  // Cancelling is enough unless a write to the connection blocks; only then
+  // disturb the connection's other calls.
   if (!unread->cancelled.has_value()) {
     unread->cancelled = now;
     context->TryCancel();

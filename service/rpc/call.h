@@ -36,7 +36,7 @@
 namespace mlops::rpc {
 
 // Maximum size of a request to a method that receives no data. The largest
-// legal metadata take 353 KiB on the wire: 32,000 zeros.
+// legal metadata, 32,000 zeros, takes 353 KiB on the wire.
 inline constexpr size_t kMaxRequestBytes = 512 << 10;
 // Returns INVALID_ARGUMENT/FIELD_INVALID if a request is larger.
 absl::Status CheckRequestSize(size_t size);
@@ -50,39 +50,41 @@ struct UnaryBytes {
 };
 
 struct CallOptions {
-  // A call is ended if its client neither sends what the server waits for nor
-  // reads for this long.
+  // A call ends if its client neither reads nor sends what the server waits for
+  // during this time.
   absl::Duration idle_timeout = absl::Minutes(2);
   // Called with the peer of each call that its client cancels.
   std::function<void(const std::string& peer)> on_cancel;
   // Closes the connection of a peer that has stopped reading it.
   std::function<void(const std::string& peer)> disconnect;
-  // While it returns true, calls are refused as by Drain(). Called for each
-  // call, so it must be fast.
+  // While it returns true, the server refuses calls as after Drain(). It runs
+  // for every call, so it must be fast.
   std::function<bool()> is_lost;
-  // Who calls and what they may do. If null, everybody may do everything.
+  // Decides who calls and what callers may do. If null, everybody may do
+  // everything.
   const auth::Gate* gate = nullptr;
   PeerFacts peers;
-  // Whether every call is identified. Otherwise only CallerOf() does that,
-  // which saves a microsecond a call where everybody may do everything.
+  // Whether every call is identified. If false, only CallerOf() identifies the
+  // caller, which saves a microsecond per call where everybody may do
+  // everything.
   bool identifies_all = true;
-  // Memory for unread messages of streams of statuses and of changes.
+  // Memory for the unread messages of status and watch streams.
   size_t unread_bytes = size_t{64} << 20;
-  // Each may be null: then nothing is recorded.
+  // Each may be null, in which case nothing is recorded.
   observe::CallMetrics* metrics = nullptr;
   observe::AuditLog* audit = nullptr;
-  // Also write audit records of calls that change nothing.
+  // Whether calls that change nothing are audited too.
   bool audit_reads = false;
 };
 
-// The one wrapper around every handler. Identifies the caller. Refuses calls
-// that are too large or not permitted, that arrive while the server does not
-// serve, and that their clients have abandoned. It picks the thread, maps
-// the status to the wire, records the call in log, metrics and audit log,
-// and bounds the memory of requests and responses. Thread-safe.
+// The wrapper around every handler. Identifies the caller, picks the thread,
+// maps the status to the wire, and records the call in the log, the metrics and
+// the audit log. Refuses calls that are too large, that are not permitted, that
+// their clients have abandoned, or that arrive while the server does not serve.
+// Bounds the memory of requests and responses. Thread-safe.
 class Calls {
  public:
-  // All pointers, also those in `options`, must outlive this.
+  // All pointers, including those in `options`, must outlive this.
   Calls(base::ThreadPool* workers, base::ThreadPool* whole_file_workers,
         observe::Log* log, CallOptions options = {})
       : workers_(workers),
@@ -91,10 +93,10 @@ class Calls {
         options_(std::move(options)) {}
 
   // Answers a unary call with `handler(request, response)` or
-  // `handler(request, response, call_info)`, which returns
-  // an absl::Status. If `Response` is grpc::ByteBuffer, the handler encodes
-  // the response. The request is decoded only when the handler runs,
-  // so a queued call holds no more than its bytes.
+  // `handler(request, response, call_info)`, which returns an absl::Status. If
+  // `Response` is grpc::ByteBuffer, the handler encodes the response. The
+  // request is decoded only when the handler runs, so a queued call holds no
+  // more than its bytes.
   template <typename Request, typename Response, typename Handler>
   grpc::ServerUnaryReactor* Unary(const Method& method,
                                   grpc::CallbackServerContext* context,
@@ -104,9 +106,9 @@ class Calls {
                  Decoded<Request, Response>(this, std::move(handler)));
   }
 
-  // Like Unary(), but first tries `at_once(request, response)`,
-  // which runs on gRPC's own thread and must not block it. `at_once` returns
-  // the status of the call, or nullopt if `handler` must answer.
+  // Like Unary(), but first tries `at_once(request, response)`, which runs on
+  // gRPC's own thread and must not block it. `at_once` returns the status of
+  // the call, or nullopt if `handler` must answer.
   template <typename Request, typename Response, typename AtOnce,
             typename Handler>
   grpc::ServerUnaryReactor* UnaryUnless(AtOnce at_once, const Method& method,
@@ -119,9 +121,9 @@ class Calls {
                  Decoded<Request, Response>(this, std::move(handler)));
   }
 
-  // For streams, which drive themselves. A stream calls Begin() and
-  // End() around the call, Admit() when it begins, Authorize() once it knows
-  // its project, and CheckWanted() before each step.
+  // For streams, which drive themselves. A stream calls Begin() and End()
+  // around the call, Admit() when it begins, Authorize() once it knows its
+  // project, and CheckWanted() before each step.
   void Begin(const CallInfo& call);
   // Returns UNAVAILABLE/SHUTTING_DOWN if no new call may begin,
   // UNAUTHENTICATED/CREDENTIALS_INVALID if the caller has not proved who it is,
@@ -144,36 +146,36 @@ class Calls {
   // Counts a message of a stream.
   void CountReceived(const CallInfo& call, size_t bytes);
   void CountSent(const CallInfo& call, size_t bytes);
-  // Returns an error if the caller of a long call that names no project could
-  // not make it again: its credentials or permissions were withdrawn.
+  // Rechecks the caller of a long call that names no project. Returns an error
+  // if the caller's credentials or permissions have been withdrawn.
   absl::Status CheckAgain(const CallInfo& call) const;
-  // Returns what a list by `method` may show to the caller.
+  // Returns which projects a list by `method` may show to the caller.
   core::Sight SightOf(const CallInfo& call, const Method& method) const;
   core::Sight SightOf(const CallInfo& call) const {
     return SightOf(call, call.method);
   }
-  // Describes what SightOf() shows: "" if everything. Callers with the same
-  // description see the same projects.
+  // Identifies the view that SightOf() grants; "" if it shows everything.
+  // Callers with equal identifiers see the same projects.
   std::string ViewOf(const CallInfo& call, const Method& method) const;
-  // Returns who makes the call, and what the caller may do.
+  // Returns the caller, and what the caller may do.
   absl::StatusOr<auth::Caller> CallerOf(const CallInfo& call) const;
   std::vector<auth::Policy::Grant> GrantsOf(const auth::Caller& caller) const;
-  // Must be called once gRPC is done with a call: it has sent the end,
-  // or the client is disconnected.
+  // Must be called once gRPC is done with a call, because it has sent the end
+  // or the client has disconnected.
   void Sent() { unsent_.fetch_sub(1, std::memory_order_relaxed); }
   // Must be called once per call when its client cancels it.
   void NoteCancelled(const grpc::CallbackServerContext& context);
   base::ThreadPool& workers() { return *workers_; }
-  // Returns UNAVAILABLE/OVERLOADED for a call that found the queue full.
+  // Returns UNAVAILABLE/OVERLOADED, for a call that finds the queue full.
   static absl::Status TooMany();
 
-  // Unary calls with a large response, and streams of statuses and changes.
+  // Unary calls with a large response, and status and watch streams.
   LiveCalls& live() { return live_; }
-  // Budget for the unread messages of all streams of statuses and of changes.
+  // Budget for the unread messages of all status and watch streams.
   ByteBudget& status_bytes() { return status_bytes_; }
-  // Returns how long a call may wait for its client. The time is shorter
-  // if other calls were refused a resource that this one holds,
-  // in the last kShortage.
+  // Returns how long a call may wait for its client. The time is shorter if,
+  // within the last kShortage, the server has refused other calls a resource
+  // that this one holds.
   absl::Duration Patience(bool others_refused) const;
   static constexpr std::chrono::seconds kShortage{10};
   // Ends calls that have waited too long for their clients. Must be called
@@ -183,9 +185,9 @@ class Calls {
   // Refuses all later calls with SHUTTING_DOWN. Calls in flight continue.
   void Drain() { draining_ = true; }
 
-  // Ends a call whose client does not read. Cancels it first. If it still
-  // exists some seconds later, the whole connection is stuck, so closes that.
-  // `unread` must be kept with the call.
+  // Ends a call whose client does not read. Cancels the call first. If it still
+  // exists some seconds later, the whole connection is stuck, so closes the
+  // connection. The caller keeps `unread` with the call.
   struct Unread {
     // Recorded when the call begins, because gRPC forgets it.
     std::string peer;
@@ -210,6 +212,7 @@ class Calls {
     return [calls, handler = std::move(handler)](UnaryBytes& bytes)
                -> decltype(Handle(handler, std::declval<const Request&>(),
                                   std::declval<Response*>(), bytes.call)) {
+      // Decoding multiplies the size, so reserve memory before it starts.
       ByteBudget::Hold memory(&calls->request_bytes_);
       if (!memory.Set(kParsedFactor * bytes.request.Length()))
         return TooManyBytes("requests that are being handled");
@@ -221,6 +224,7 @@ class Calls {
       if (absl::Status problem = Decode(bytes.request, request); !problem.ok())
         return problem;
       bytes.call.Describe(*request);
+      // Authorize only now: the permission depends on the decoded project.
       if (absl::Status refused = calls->Authorize(bytes.call); !refused.ok())
         return refused;
       if constexpr (std::is_same_v<Response, grpc::ByteBuffer>) {
@@ -265,16 +269,16 @@ class Calls {
   }
 
   // Upper bound of how much a request grows when it is decoded and converted:
-  // an empty Value has two bytes on the wire, 60 bytes as a message,
-  // and 48 as JSON.
+  // an empty Value has two bytes on the wire, 60 bytes as a message, and 48 as
+  // JSON.
   static constexpr size_t kParsedFactor = 64;
 
   base::ThreadPool* const workers_;
   base::ThreadPool* const whole_file_workers_;
   observe::Log* const log_;
   const CallOptions options_;
-  // Budgets: requests that are queued or handled, responses not yet sent,
-  // and unread messages of streams of statuses and of changes.
+  // Budgets for requests that are queued or handled, for responses not yet
+  // sent, and for the unread messages of status and watch streams.
   ByteBudget request_bytes_{160 << 20};
   ByteBudget answer_bytes_{128 << 20};
   ByteBudget status_bytes_{options_.unread_bytes};

@@ -12,13 +12,13 @@
 
 namespace mlops::rpc {
 
-// What is known about one call: for its checks, its log line, its audit record
-// and its metrics. Not thread-safe.
+// The facts about one call for its checks, log line, audit record and metrics.
+// Not thread-safe.
 struct CallInfo {
   CallInfo(const Method& method, grpc::CallbackServerContext* context)
       : method(method), context(context) {}
 
-  // Adds what a decoded request says. `path` and `etag` are "" where the
+  // Adds the fields of a decoded request. `path` and `etag` stay "" if the
   // request has none.
   template <typename Request>
   void Describe(const Request& request) {
@@ -47,8 +47,8 @@ struct CallInfo {
     }
   }
 
-  // Frees the texts of the request, once the call is recorded: its client may
-  // not read the answer for long.
+  // Frees the request's texts once the call is recorded, because the client may
+  // take long to read the answer.
   void Forget() {
     for (std::string* text :
          {&project, &path, &destination, &request_id, &old_etag})
@@ -66,10 +66,10 @@ struct CallInfo {
   std::string path;
   std::string destination;  // Of Move and Copy.
   std::string request_id;
-  // Although the method could.
+  // Set if this call changes nothing, although its method can.
   bool changes_nothing = false;
-  // Of what the call changes, as far as known: the uid of a workspace,
-  // and etags of a workspace or an artifact.
+  // What the call changes, as far as known: the uid of a workspace, and the
+  // etags of a workspace or an artifact.
   std::string uid, old_etag, new_etag;
 };
 

@@ -33,12 +33,14 @@ absl::Status CallerLimits::Take(const std::string& caller, const Use& use,
     problem = TooMany("bytes of requests", most_.bytes);
   }
   if (!problem.ok()) {
+    // Refused callers must leave no entry, or the map would grow without bound.
     if (idle) uses_.erase(caller);
     return problem;
   }
   now.calls += use.calls;
   now.streams += use.streams;
   now.bytes += use.bytes;
+  // The map's nodes never move, so the share can point to its entry.
   share->limits_ = this;
   share->caller_ = &entry;
   share->use_ = use;

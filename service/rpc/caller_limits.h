@@ -12,13 +12,13 @@
 
 namespace mlops::rpc {
 
-// Bounds what each caller has in flight, so that one of them cannot take
-// the whole server from the others. Thread-safe.
+// Bounds what each caller has in flight, so that no caller can starve the
+// others. Thread-safe.
 class CallerLimits {
  public:
   struct Use {
     int calls = 0;
-    // Streams of artifacts and of statuses, which are calls too.
+    // Artifact and status streams, each of which is also a call.
     int streams = 0;
     // Bytes of requests.
     size_t bytes = 0;
@@ -46,8 +46,8 @@ class CallerLimits {
   explicit CallerLimits(const Use& most = kDefault) : most_(most) {}
 
   // Adds `use` to what `caller` has in flight, until `share`, which must be
-  // new, is destroyed. Returns UNAVAILABLE/OVERLOADED, and changes nothing,
-  // if that would exceed a limit.
+  // new, is destroyed. If that would exceed a limit, returns
+  // UNAVAILABLE/OVERLOADED and changes nothing.
   absl::Status Take(const std::string& caller, const Use& use, Share* share);
 
  private:
@@ -55,7 +55,7 @@ class CallerLimits {
 
   const Use most_;
   absl::Mutex mutex_;
-  // Only callers that have something in flight.
+  // Contains only callers that have something in flight.
   absl::node_hash_map<std::string, Use> uses_ ABSL_GUARDED_BY(mutex_);
 };
 

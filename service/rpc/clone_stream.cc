@@ -34,9 +34,12 @@ absl::Status CloneStream::Parse(const grpc::ByteBuffer& bytes) {
   RETURN_IF_ERROR(CheckRequestSize(bytes.Length()));
   RETURN_IF_ERROR(Decode(bytes, &request));
   call_.Describe(request);
+  // The clone needs two permissions: to see the source, and to create the
+  // destination.
   RETURN_IF_ERROR(
       AuthorizeBoth(request.project(), request.destination_project()));
   ASSIGN_OR_RETURN(source_, core::ProjectName::Parse(request.project()));
+  // ProjectName's own error would blame `project`, which is the source.
   auto destination = core::ProjectName::Parse(request.destination_project());
   if (!destination.ok()) {
     return core::FieldInvalid("destination_project",
@@ -53,7 +56,8 @@ absl::Status CloneStream::AuthorizeBoth(const std::string& source,
                                         const std::string& destination) {
   call_.project = source;
   RETURN_IF_ERROR(calls().CheckPolicy(call_, kGetWorkspace));
-  // From here on, the call is about what it creates.
+  // From here on, errors, log and audit record name the workspace that the call
+  // creates.
   call_.project = destination;
   RETURN_IF_ERROR(calls().CheckPolicy(call_, kCreateWorkspace));
   return calls().Authorize(call_);
@@ -61,6 +65,7 @@ absl::Status CloneStream::AuthorizeBoth(const std::string& source,
 
 CloneStream::Step CloneStream::Next() {
   Step step;
+  // One task does the whole clone; Next() runs many times.
   step.tasks = std::exchange(started_, true) ? 0 : 1;
   if (!writing_ && ready_.has_value()) {
     step.write = *std::exchange(ready_, std::nullopt);
@@ -72,7 +77,8 @@ CloneStream::Step CloneStream::Next() {
 void CloneStream::Work() {
   absl::StatusOr<core::WorkspacePtr> clone = Clone();
   if (clone.ok()) slot_->Succeed();
-  // The next clone may begin as soon as the client has the end of this one.
+  // Release the slot now, so that the client's next clone may begin as soon as
+  // it sees the end of this one.
   slot_.reset();
   grpc::ByteBuffer message;
   if (clone.ok()) {
@@ -96,7 +102,8 @@ void CloneStream::Work() {
 absl::StatusOr<core::WorkspacePtr> CloneStream::Clone() {
   RETURN_IF_ERROR(CheckWanted());
   core::Authority& authority = *parts_.authority;
-  // A repeated request succeeds even if the source is gone.
+  // Check this before the source: a retried request succeeds even if the source
+  // is gone.
   ASSIGN_OR_RETURN(core::WorkspacePtr existing,
                    authority.FindRepeated(*destination_, request_id_));
   if (existing != nullptr) {
@@ -105,7 +112,8 @@ absl::StatusOr<core::WorkspacePtr> CloneStream::Clone() {
   }
   ASSIGN_OR_RETURN(const core::WorkspacePtr source, authority.Get(*source_));
   auto clone = CopyAndPlace(source);
-  // Errors of fs::Dir without a reason: the source vanished.
+  // fs::Dir returns NOT_FOUND without a reason if the source vanishes during
+  // the copy.
   if (absl::IsNotFound(clone.status()) &&
       base::GetReason(clone.status()).empty())
     return core::WorkspaceNotFound(source_->str());
@@ -116,6 +124,8 @@ absl::StatusOr<core::WorkspacePtr> CloneStream::CopyAndPlace(
     const core::WorkspacePtr& source) {
   core::Authority& authority = *parts_.authority;
   const auto ended = [this] { return Ended(); };
+  // Copy into the staging directory, so that a crash or an error leaves no
+  // partial workspace.
   ASSIGN_OR_RETURN(const auto from, parts_.base->OpenDir(source_->str()));
   ASSIGN_OR_RETURN(const auto tree, parts_.stage->Begin());
   ASSIGN_OR_RETURN(copied_,
@@ -128,13 +138,16 @@ absl::StatusOr<core::WorkspacePtr> CloneStream::CopyAndPlace(
                          Report(progress);
                        }));
   Count(copied_);
+  // Sync before the rename in Create(): a crash must not leave a workspace with
+  // empty files.
   RETURN_IF_ERROR(tree->Sync(ended));
   if (Ended()) return ClientCancelled();
-  // A source that was deleted meanwhile may have lost files already.
+  // Look the source up again: if it was deleted meanwhile, the copy may lack
+  // files. A different uid means that it was also recreated.
   ASSIGN_OR_RETURN(const core::WorkspacePtr still, authority.Get(*source_));
   if (still->uid != source->uid) return core::WorkspaceNotFound(source_->str());
   core::CreateArgs args = authority.ArgsOfClone(*still, *destination_);
-  // A source may exceed its quota; what is new may not.
+  // A source may exceed its quota, but a new workspace may not.
   RETURN_IF_ERROR(core::CheckQuota(
       destination_->str(), args.quota, {},
       {.file_count = copied_.file_count, .size_bytes = copied_.size_bytes}));
@@ -163,7 +176,8 @@ void CloneStream::Report(const artifacts::CopyProgress& progress) {
   message.set_file_count(ClampToInt32(progress.file_count));
   message.set_size_bytes(progress.size_bytes);
   Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    // Replaces a message that the client has not taken yet.
+    // Replaces a message that the client has not taken yet, so a slow client
+    // does not delay the copy.
     ready_ = Encode(message);
   });
 }

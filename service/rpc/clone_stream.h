@@ -21,20 +21,21 @@
 
 namespace mlops::rpc {
 
-// What clones work with. All pointers must outlive the streams.
+// Resources for clones. All pointers must outlive the streams.
 struct CloneParts {
   core::Authority* authority = nullptr;
   artifacts::Stage* stage = nullptr;
   TransferSlots* slots = nullptr;
-  // For clones only: each blocks a thread until it is done. Clones that find
-  // none wait for one.
+  // Threads for clones only, because each clone blocks its thread until it is
+  // done. A clone waits for a free thread.
   base::ThreadPool* workers = nullptr;
   std::shared_ptr<const fs::Dir> base;
 };
 
 // One CloneWorkspace call. One task fills a staged directory and has the
-// authority place it. Meanwhile it sends its progress, at most a few times
-// a second, and only when the client has taken the previous message.
+// authority place it. Meanwhile the task reports its progress every few hundred
+// milliseconds; a message that the client has not taken yet is replaced by the
+// next.
 class CloneStream final
     : public Stream<grpc::ServerWriteReactor<grpc::ByteBuffer>> {
  public:
@@ -53,15 +54,16 @@ class CloneStream final
   absl::StatusOr<core::WorkspacePtr> Clone() ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<core::WorkspacePtr> CopyAndPlace(
       const core::WorkspacePtr& source) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Whether nobody waits for the result, or the server shuts down.
+  // Whether the result is no longer needed: the client has cancelled, or the
+  // stream has ended, for example because the server shuts down.
   bool Ended() ABSL_LOCKS_EXCLUDED(mutex_);
   void Report(const artifacts::CopyProgress& progress)
       ABSL_LOCKS_EXCLUDED(mutex_);
-  // Adds what was copied since the last call to the metrics.
+  // Adds the bytes copied since the last call to the metrics.
   void Count(const artifacts::CopyProgress& progress);
 
   const CloneParts parts_;
-  // Until the last message is ready.
+  // Reset before the last message is sent.
   std::optional<TransferSlots::Slot> slot_;
   // Set by Parse().
   std::optional<core::ProjectName> source_, destination_;

@@ -42,8 +42,8 @@ Metadata FromProto(const google::protobuf::Struct& message) {
   return object;
 }
 
-// Converts an integral double to an integer, which is what YAML and
-// Python should see.
+// Converts a number. An integral one becomes an integer, because YAML and
+// Python distinguish the two.
 Metadata FromNumber(double number) {
   const bool integral = std::isfinite(number) && number == std::trunc(number);
   if (integral && std::abs(number) <= static_cast<double>(core::kMaxInteger))
@@ -68,6 +68,7 @@ Metadata FromProto(const google::protobuf::Value& value) {
       return list;
     }
     default:
+      // Null, or a value whose kind is not set.
       return nullptr;
   }
 }
@@ -132,7 +133,7 @@ absl::Status CheckHolder(absl::string_view holder) {
   return FieldInvalid("holder", "must be 1 to 128 printable ASCII characters");
 }
 
-// Converts what Create and Ensure have in common.
+// Converts the fields that Create and Ensure have in common.
 template <typename Request>
 absl::StatusOr<core::CreateArgs> NewWorkspaceFromProto(const Request& request) {
   ASSIGN_OR_RETURN(core::ProjectName project,
@@ -150,9 +151,8 @@ absl::StatusOr<core::CreateArgs> NewWorkspaceFromProto(const Request& request) {
                           .template_name = request.template_()};
 }
 
-// Returns the distinct `texts` in their order. Stops once there are more
-// than `limit`: a request of 4 MiB can repeat one text hundreds of thousands
-// of times.
+// Returns the distinct `texts` in their order. Stops once there are more than
+// `limit`, because a request can repeat one text many thousands of times.
 std::vector<std::string> Distinct(
     const google::protobuf::RepeatedPtrField<std::string>& texts,
     size_t limit) {
@@ -200,6 +200,7 @@ absl::StatusOr<std::vector<std::string>> ParseDirectories(
                      "\" is none of the directories mlflow, dvc, monitoring, "
                      "models and outputs"));
   }
+  // Iterate over the known names, which yields each once and in a fixed order.
   std::vector<std::string> directories;
   for (absl::string_view name : core::kDirectories) {
     if (names.empty() || absl::c_linear_search(names, name))
@@ -220,8 +221,8 @@ int32_t ClampToInt32(int64_t count) {
 
 absl::Status Decode(const grpc::ByteBuffer& bytes,
                     google::protobuf::Message* message) {
-  // Deserializing consumes the buffer, so work on a copy,
-  // which shares its slices.
+  // Deserializing consumes the buffer, so work on a copy, which shares the
+  // slices.
   grpc::ByteBuffer copy = bytes;
   if (grpc::GenericDeserialize<grpc::ProtoBufferReader,
                                google::protobuf::Message>(&copy, message)
@@ -238,6 +239,7 @@ grpc::ByteBuffer Encode(const google::protobuf::MessageLite& message) {
 }
 
 grpc::ByteBuffer ToByteBuffer(std::string bytes) {
+  // The slice takes ownership of the string, so the bytes are not copied.
   auto* const owned = new std::string(std::move(bytes));
   const auto destroy = [](void* text) {
     delete static_cast<std::string*>(text);
@@ -287,6 +289,8 @@ absl::StatusOr<core::UpdateArgs> FromProto(
       .validate_only = request.validate_only(),
       .fence = request.fence()};
   const auto& paths = request.update_mask().paths();
+  // Without paths the mask stays absent, which selects the fields that are
+  // present.
   if (!paths.empty()) args.spec.mask = Distinct(paths, core::kMaxMaskPaths);
   return args;
 }
@@ -317,7 +321,7 @@ absl::StatusOr<LeaseArgs> FromProto(const pb::AcquireLeaseRequest& request) {
   RETURN_IF_ERROR(CheckHolder(request.holder()));
   LeaseArgs args{.project = std::move(project), .holder = request.holder()};
   if (!request.has_ttl()) return args;
-  // Compare the seconds first: a sum could overflow.
+  // Check the range in seconds first, so that the sum cannot overflow.
   const int64_t seconds = request.ttl().seconds();
   args.ttl =
       seconds < 0 || absl::Seconds(seconds) > core::kMaxLeaseTtl
@@ -331,6 +335,7 @@ absl::StatusOr<LeaseArgs> FromProto(const pb::AcquireLeaseRequest& request) {
 absl::StatusOr<LeaseArgs> FromProto(const pb::ReleaseLeaseRequest& request) {
   ASSIGN_OR_RETURN(core::ProjectName project,
                    core::ProjectName::Parse(request.project()));
+  // An administrator may release a lease without knowing its holder.
   if (!request.force() || !request.holder().empty())
     RETURN_IF_ERROR(CheckHolder(request.holder()));
   return LeaseArgs{.project = std::move(project),
@@ -376,7 +381,7 @@ void ToProto(absl::Duration duration, google::protobuf::Duration* message) {
 
 namespace {
 
-// Converts the values that users set.
+// Converts the values that users can set.
 void ValuesToProto(const core::Settings& settings,
                    const core::Metadata& metadata, const core::Quota& quota,
                    pb::Workspace* message) {
@@ -405,7 +410,7 @@ void ToProto(const core::Workspace& workspace, pb::Workspace* message) {
   message->set_root_path(base::PathText(workspace.root_path));
   ValuesToProto(workspace.settings, workspace.metadata, workspace.quota,
                 message);
-  // A workspace in the trash with a corrupt record has no times.
+  // A trashed workspace with a corrupt record has no times.
   if (workspace.create_time != absl::Time())
     ToProto(workspace.create_time, message->mutable_create_time());
   if (workspace.update_time != absl::Time())
@@ -420,6 +425,8 @@ void ToProto(const core::Workspace& workspace, pb::Workspace* message) {
 void ToProto(const artifacts::ListedTemplate& listed, pb::Template* message) {
   const core::Template& tmpl = *listed.tmpl;
   message->set_name(tmpl.name);
+  // A broken template is listed with its error, so that it does not hide the
+  // others.
   if (!listed.problem.ok()) {
     *message->mutable_error() = wire::ToProto(listed.problem);
     return;
@@ -440,22 +447,22 @@ void ToProto(const core::Lease& lease, pb::Lease* message) {
 
 namespace {
 
-// Larger encodings are not cached: they would double the memory that a server
-// needs for its records.
+// Larger encodings are not cached: caching them would double the memory that a
+// server needs for its records.
 constexpr size_t kMaxKeptBytes = 32 << 10;
-// Pages that are longer than this are long.
+// Pages longer than this count as long.
 constexpr size_t kMuchBytes = 1 << 20;
 
 // Encodes the workspace as an element of ListWorkspacesResponse.workspaces,
-// with tag and length.
+// with its tag and length.
 std::string MakeListItem(const core::Workspace& workspace) {
   pb::ListWorkspacesResponse item;
   rpc::ToProto(workspace, item.add_workspaces());
   return item.SerializeAsString();
 }
 
-// Returns the encoding that the workspace caches; "" if it is too large
-// to be cached.
+// Returns the encoding that the workspace caches, or "" if it is too large to
+// be cached.
 const std::string& KeptListItem(const core::Workspace& workspace) {
   return workspace.wire.Get([&workspace] {
     std::string item = MakeListItem(workspace);
@@ -464,15 +471,17 @@ const std::string& KeptListItem(const core::Workspace& workspace) {
   });
 }
 
-// Appends `message`, an encoded workspace, with `lease` added, as an element
-// of ListWorkspacesResponse.workspaces. Concatenated encodings merge, so the
-// kept encoding need not be made again when the lease changes.
+// Appends `message`, an encoded workspace, together with `lease`, as an element
+// of ListWorkspacesResponse.workspaces. Concatenated encodings merge, so a
+// lease that changes does not invalidate the cached encoding.
 void AppendWithLease(absl::string_view message, const core::Lease& lease,
                      std::string* bytes) {
   pb::Workspace rest;
   rpc::ToProto(lease, rest.mutable_lease());
   const size_t size = message.size() + rest.ByteSizeLong();
   google::protobuf::io::StringOutputStream stream(bytes);
+  // Write the tag and the total length by hand, then both parts: protobuf
+  // merges them into one message.
   google::protobuf::io::CodedOutputStream coded(&stream);
   WireFormatLite::WriteTag(pb::ListWorkspacesResponse::kWorkspacesFieldNumber,
                            WireFormatLite::WIRETYPE_LENGTH_DELIMITED, &coded);
@@ -481,8 +490,8 @@ void AppendWithLease(absl::string_view message, const core::Lease& lease,
   rest.SerializeWithCachedSizes(&coded);
 }
 
-// Returns the message in a field: what follows its tag, of one byte,
-// and its length.
+// Returns the message inside an encoded field, after its one-byte tag and its
+// length.
 absl::string_view InField(absl::string_view field) {
   size_t begin = 1;
   while ((field[begin] & 0x80) != 0) ++begin;
@@ -496,6 +505,7 @@ std::optional<grpc::ByteBuffer> EncodeKept(
   const std::string& kept = KeptListItem(workspace);
   if (kept.empty()) return std::nullopt;
   std::string bytes(InField(kept));
+  // Appending an encoded lease merges it into the workspace.
   if (lease) {
     pb::Workspace rest;
     ToProto(*lease, rest.mutable_lease());
@@ -506,6 +516,8 @@ std::optional<grpc::ByteBuffer> EncodeKept(
 
 std::optional<grpc::ByteBuffer> EncodeKeptAsFound(
     const core::Workspace& workspace, const std::optional<core::Lease>& lease) {
+  // A list item is also an EnsureWorkspaceResponse, because both hold the
+  // workspace in the same field; `created` is false, so it is absent.
   static_assert(int{pb::EnsureWorkspaceResponse::kWorkspaceFieldNumber} ==
                 int{pb::ListWorkspacesResponse::kWorkspacesFieldNumber});
   const std::string& kept = KeptListItem(workspace);
@@ -523,6 +535,8 @@ bool ListEncoder::Add(const core::Workspace& workspace,
     met_large_ = true;
     return false;
   }
+  // `made` owns what the cache does not hold, so that `item` can refer to
+  // either.
   std::string made = kept.empty() ? MakeListItem(workspace) : "";
   if (lease) {
     std::string leased;
@@ -532,11 +546,12 @@ bool ListEncoder::Add(const core::Workspace& workspace,
   const std::string& item = made.empty() ? kept : made;
   if (!bytes_.empty() && bytes_.size() + item.size() > kMaxPageBytes)
     return false;
-  // Most records of a base are about equally long.
+  // Most records of a base have about the same length, so the first one
+  // predicts the size of the page.
   if (bytes_.empty())
     bytes_.reserve(std::min(kMuchBytes, left * (item.size() * 9 / 8)));
-  // Growing a long page by doubling would hold it twice for a while, on each
-  // worker.
+  // Reserve a long page at once: doubling it would hold it twice for a while,
+  // on each worker.
   if (bytes_.size() > kMuchBytes && bytes_.capacity() < kMaxPageBytes)
     bytes_.reserve(kMaxPageBytes + kMuchBytes);
   bytes_.append(item);
@@ -552,7 +567,8 @@ grpc::ByteBuffer ListEncoder::Finish(const core::ListResult& result,
   for (const std::string& project : result.unreachable)
     rest.add_unreachable(project);
   rest.AppendToString(&bytes_);
-  // The page waits until the client reads it.
+  // Free the unused capacity, because the page stays in memory until the client
+  // reads it.
   if (bytes_.capacity() > 2 * bytes_.size()) bytes_.shrink_to_fit();
   return ToByteBuffer(std::move(bytes_));
 }
@@ -597,7 +613,7 @@ void ToProto(const core::StatusResult& result, pb::WorkspaceStatus* message) {
 std::string EncodeStatus(const core::ProjectName& project,
                          const absl::StatusOr<core::StatusResult>& result,
                          const std::optional<core::Lease>& lease) {
-  // Reused, so that each call does not allocate its parts again.
+  // Reused across calls, to keep its allocations.
   thread_local pb::WorkspaceStatus rest;
   rest.Clear();
   std::string made;
@@ -620,8 +636,8 @@ std::string EncodeStatus(const core::ProjectName& project,
     rest.mutable_workspace()->set_project(project.str());
     *rest.mutable_error() = wire::ToProto(result.status());
   }
-  // Both parts are written behind one tag and length, so the workspace
-  // is not encoded again.
+  // Write both parts behind one tag and length, so that the workspace is not
+  // encoded again.
   const size_t size = workspace.size() + rest.ByteSizeLong();
   std::string bytes;
   {
@@ -644,7 +660,8 @@ std::string EncodeWatched(pb::Change change, const core::Workspace& workspace,
   absl::string_view encoded = KeptListItem(workspace);
   if (encoded.empty()) encoded = made = MakeListItem(workspace);
   encoded = InField(encoded);
-  // Fields can be appended to an encoded message.
+  // Encode the lease as an extra field, which is then appended to the encoded
+  // workspace.
   std::string lease_field;
   if (lease.has_value()) {
     pb::Workspace message;
@@ -655,6 +672,7 @@ std::string EncodeWatched(pb::Change change, const core::Workspace& workspace,
   rest.set_resume_token(resume_token);
   rest.set_over_quota(over_quota);
   std::string bytes;
+  // As in EncodeStatus(), write the fields by hand around the cached encoding.
   {
     google::protobuf::io::StringOutputStream stream(&bytes);
     google::protobuf::io::CodedOutputStream coded(&stream);

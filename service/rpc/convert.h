@@ -15,17 +15,18 @@
 #include "service/core/authority.h"
 #include "service/core/lease.h"
 
-// Converts between messages and the core's values. Ill-formed requests
-// are detected here, as INVALID_ARGUMENT/FIELD_INVALID. Thread-safe.
+// Converts between messages and the core's values. Rejects ill-formed requests
+// with INVALID_ARGUMENT/FIELD_INVALID. Thread-safe.
 namespace mlops::rpc {
 
 namespace pb = mlops::workspace::v1;
 
-// A page of a list ends here, so that every client can receive it.
+// Maximum number of bytes of workspaces in a page of a list, so that every
+// client can receive it.
 inline constexpr size_t kMaxPageBytes = 8 << 20;
 
-// Decodes a message. INVALID_ARGUMENT/FIELD_INVALID if `bytes`
-// cannot be decoded.
+// Decodes a message. Returns INVALID_ARGUMENT/FIELD_INVALID if `bytes` cannot
+// be decoded.
 absl::Status Decode(const grpc::ByteBuffer& bytes,
                     google::protobuf::Message* message);
 // Encodes a message.
@@ -44,24 +45,25 @@ absl::StatusOr<core::UpdateArgs> FromProto(
 absl::StatusOr<core::DeleteArgs> FromProto(
     const pb::DeleteWorkspaceRequest& request);
 
-// INVALID_ARGUMENT/FIELD_INVALID unless `id` matches `[A-Za-z0-9._-]{1,64}`
-// or is absent.
+// Returns INVALID_ARGUMENT/FIELD_INVALID unless `id` is empty or matches
+// `[A-Za-z0-9._-]{1,64}`.
 absl::Status CheckRequestId(absl::string_view id);
 
-// Checks a field that a later message of a stream may repeat: it must be empty
-// or equal to that of the first message.
+// Checks a field that a later message of a stream may repeat. Returns
+// DiffersFromFirst() unless `value` is empty or equals `first`.
 absl::Status CheckRepeated(absl::string_view field, absl::string_view value,
                            absl::string_view first);
-// The error of such a field: INVALID_ARGUMENT/FIELD_INVALID.
+// Returns INVALID_ARGUMENT/FIELD_INVALID for a field that contradicts the first
+// message.
 absl::Status DiffersFromFirst(absl::string_view field);
 
-// Returns those of the five directories that a request names, each once, and
-// all of them if it names none. INVALID_ARGUMENT/FIELD_INVALID for any other
-// name.
+// Returns the directories that a request names, each once, in the order of
+// core::kDirectories; all five if it names none. Returns
+// INVALID_ARGUMENT/FIELD_INVALID for an unknown name.
 absl::StatusOr<std::vector<std::string>> ParseDirectories(
     const google::protobuf::RepeatedPtrField<std::string>& names);
 
-// INVALID_ARGUMENT/FIELD_INVALID if `fence` is negative.
+// Returns INVALID_ARGUMENT/FIELD_INVALID if `fence` is negative.
 absl::Status CheckFence(int64_t fence);
 
 // The arguments of AcquireLease and ReleaseLease.
@@ -74,15 +76,16 @@ struct LeaseArgs {
 absl::StatusOr<LeaseArgs> FromProto(const pb::AcquireLeaseRequest& request);
 absl::StatusOr<LeaseArgs> FromProto(const pb::ReleaseLeaseRequest& request);
 
-// Clamps a count to the range of the wire's type.
+// Clamps a count to the range of int32, the wire's type.
 int32_t ClampToInt32(int64_t count);
 
-// Returns the maximum age of a status that a request allows. An absent field
-// is zero, which means exact. INVALID_ARGUMENT/FIELD_INVALID if it is negative.
+// Returns the maximum age of a status that a request accepts. An absent field
+// is zero, which asks for an exact status. Returns
+// INVALID_ARGUMENT/FIELD_INVALID if it is negative.
 absl::StatusOr<absl::Duration> MaxStaleness(
     const google::protobuf::Duration& max_staleness);
 
-// Leaves `lease` out, which is no part of core::Workspace.
+// Does not set `lease`, which is no part of core::Workspace.
 void ToProto(const core::Workspace& workspace, pb::Workspace* message);
 void ToProto(const core::Lease& lease, pb::Lease* message);
 void ToProto(const core::DeleteResult& result,
@@ -90,18 +93,18 @@ void ToProto(const core::DeleteResult& result,
 void ToProto(const core::StatusResult& result, pb::WorkspaceStatus* message);
 void ToProto(const artifacts::ListedTemplate& listed, pb::Template* message);
 
-// Encodes a Workspace, or an EnsureWorkspaceResponse of an existing workspace,
-// from the encoding that the workspace caches, which has no lease. Returns
-// nullopt if that is too large to be cached: it then takes milliseconds
-// to make, which must not block gRPC's own threads.
+// Encode a Workspace, or an EnsureWorkspaceResponse for an existing workspace,
+// from the encoding that the workspace caches, which has no lease. Return
+// nullopt if the encoding is too large to be cached: producing it takes
+// milliseconds, which must not block gRPC's own threads.
 std::optional<grpc::ByteBuffer> EncodeKept(
     const core::Workspace& workspace, const std::optional<core::Lease>& lease);
 std::optional<grpc::ByteBuffer> EncodeKeptAsFound(
     const core::Workspace& workspace, const std::optional<core::Lease>& lease);
 
 // Builds a ListWorkspacesResponse from the encodings that the workspaces cache,
-// which takes a tenth of the time of building and encoding a message.
-// A page ends at kMaxPageBytes of workspaces. Not thread-safe.
+// ten times faster than building and encoding a message. A page ends at
+// kMaxPageBytes of workspaces. Not thread-safe.
 class ListEncoder {
  public:
   enum Which { kAll, kOnlyKept };
@@ -109,16 +112,16 @@ class ListEncoder {
   // large to be cached.
   explicit ListEncoder(Which which = kAll) : which_(which) {}
 
-  // Appends a workspace to the page. Returns false if there is no room;
-  // the first workspace always fits. `left` is how many will be added, with
-  // this one, if that is known.
+  // Appends a workspace to the page. Returns false if there is no room; the
+  // first workspace always fits. `left` is the number of workspaces still to be
+  // added, including this one, if it is known.
   bool Add(const core::Workspace& workspace,
            const std::optional<core::Lease>& lease = std::nullopt,
            size_t left = 1);
-  // Whether kOnlyKept left out a workspace.
+  // Whether kOnlyKept ended the page at a large workspace.
   bool met_large() const { return met_large_; }
-  // Returns the message: the appended workspaces, `resume_token`, and all other
-  // fields from `result`.
+  // Returns the encoded message: the appended workspaces, `resume_token`, and
+  // all other fields from `result`.
   grpc::ByteBuffer Finish(const core::ListResult& result,
                           const std::string& resume_token) &&;
 
@@ -128,13 +131,13 @@ class ListEncoder {
   std::string bytes_;
 };
 
-// Encodes the status of `project`, or its error, as an element
-// of StreamWorkspaceStatusesResponse.statuses, from cached encodings like
+// Encodes the status of `project`, or its error, as an element of
+// StreamWorkspaceStatusesResponse.statuses. Uses cached encodings, like
 // ListEncoder.
 std::string EncodeStatus(const core::ProjectName& project,
                          const absl::StatusOr<core::StatusResult>& result,
                          const std::optional<core::Lease>& lease);
-// Encodes a WatchWorkspacesResponse, from cached encodings like ListEncoder.
+// Encodes a WatchWorkspacesResponse. Uses cached encodings, like ListEncoder.
 std::string EncodeWatched(pb::Change change, const core::Workspace& workspace,
                           const std::optional<core::Lease>& lease,
                           bool over_quota, const std::string& resume_token);

@@ -20,8 +20,8 @@ namespace {
 
 constexpr size_t kViewDigits = 16;
 
-// Returns the value of a header, or nullopt if the call has none. A header that
-// is repeated proves nothing: a client may have added one of the values.
+// Returns the value of a header, or nullopt if the call has none. Rejects a
+// repeated header: a client may have added one of the values.
 absl::StatusOr<std::optional<absl::string_view>> OnlyValue(
     const grpc::CallbackServerContext& context, const std::string& header) {
   const auto [first, last] = context.client_metadata().equal_range(header);
@@ -41,17 +41,20 @@ absl::StatusOr<auth::Caller> Identify(
   auth::Presented presented;
   ASSIGN_OR_RETURN(presented.authorization,
                    OnlyValue(context, "authorization"));
+  // A Unix socket identifies its client by the kernel's record of the
+  // connection.
   const std::string peer = context.peer();
   presented.socket = absl::StartsWith(peer, "unix");
   if (presented.socket) {
     const std::optional<SocketPeer> client = facts.socket_peer(peer);
-    // Clients are forgotten with their connections. Nobody would get the
-    // answer, and the call must not be made under another name.
+    // The acceptor forgets a client when its connection ends. Refuse the call:
+    // nobody would get the answer, and it must not run under another name.
     if (!client.has_value())
       return auth::CredentialsInvalid("the connection has ended");
     presented.socket_uid = client->uid;
     presented.proxy = client->proxy;
   }
+  // Trust the header only if it comes from the proxy.
   if (presented.proxy) {
     ASSIGN_OR_RETURN(presented.proxied_name,
                      OnlyValue(context, facts.proxy_header));
@@ -71,6 +74,7 @@ std::vector<auth::Rpc> RpcsForPolicy() {
 
 core::Sight SightOf(const auth::Policy& policy, const auth::Caller& caller,
                     absl::string_view rpc) {
+  // Shared, because the returned function may be copied.
   auto sight = std::make_shared<const auth::Sight>(policy.SightOf(caller, rpc));
   if (sight->everything()) return {};
   return {.caller = caller.name,
@@ -81,6 +85,8 @@ core::Sight SightOf(const auth::Policy& policy, const auth::Caller& caller,
 
 std::string ViewOf(const auth::Policy& policy, const auth::Caller& caller,
                    absl::string_view rpc) {
+  // Hash the patterns rather than the caller's name, so that callers with equal
+  // rights share encoded changes.
   if (policy.SightOf(caller, rpc).everything()) return "";
   return base::HashHex(absl::StrJoin(policy.PatternsOf(caller, rpc), "\n"),
                        kViewDigits);

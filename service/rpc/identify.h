@@ -18,27 +18,28 @@
 
 namespace mlops::rpc {
 
-// The client at the other end of a Unix socket.
+// The client at the other end of a Unix socket connection.
 struct SocketPeer {
   uint32_t uid = 0;
-  // Whether it is the proxy, which says who calls.
+  // Whether the client is the proxy, which names the caller in a header.
   bool proxy = false;
 };
 
-// What the connections of calls say about their clients. Thread-safe.
+// Facts that the connections of calls reveal about their clients. Thread-safe.
 struct PeerFacts {
-  // Returns the client at the other end of a Unix socket, by gRPC's name of the
-  // peer, or nullopt.
+  // Returns the client at the other end of a Unix socket. `peer` is gRPC's name
+  // for it. Returns nullopt if there is no such connection.
   std::function<std::optional<SocketPeer>(const std::string& peer)> socket_peer;
-  // Returns the verified names in the client's certificate, the best first.
+  // Returns the verified names in the client's certificate, the preferred
+  // one first.
   std::function<std::vector<std::string>(const grpc::AuthContext&)>
       certificate_names;
-  // The header, in lower case, in which the proxy names the caller.
+  // Lower-case name of the header in which the proxy names the caller.
   std::string proxy_header;
 };
 
-// Returns who makes a call. Returns UNAUTHENTICATED/CREDENTIALS_INVALID
-// if the server asks for credentials and the call has none, or invalid ones.
+// Returns the caller of a call. Returns UNAUTHENTICATED/CREDENTIALS_INVALID if
+// the server requires credentials and the call has none, or invalid ones.
 absl::StatusOr<auth::Caller> Identify(
     const auth::Gate& gate, const PeerFacts& facts,
     const grpc::CallbackServerContext& context);
@@ -50,8 +51,8 @@ std::vector<auth::Rpc> RpcsForPolicy();
 core::Sight SightOf(const auth::Policy& policy, const auth::Caller& caller,
                     absl::string_view rpc);
 
-// Returns "" if SightOf() shows everything, otherwise a hash of what decides
-// about that.
+// Returns "" if SightOf() shows everything, otherwise a hash of the patterns
+// that decide which projects it shows.
 std::string ViewOf(const auth::Policy& policy, const auth::Caller& caller,
                    absl::string_view rpc);
 

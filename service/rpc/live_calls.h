@@ -8,7 +8,7 @@
 
 namespace mlops::rpc {
 
-// Selects which of the calls that wait for their client are ended.
+// Selects which calls that wait for their client are ended.
 struct IdleRule {
   // Ends calls that have waited longer than this.
   absl::Duration patience;
@@ -26,9 +26,9 @@ class LiveCalls {
  public:
   class Call {
    public:
-    // Ends the call if `rule` selects it. Called without a lock, because
-    // gRPC may run other calls' handlers on the thread that ends a call.
-    // Remove() waits until this has returned.
+    // Ends the call if `rule` selects it. Called without a lock, because gRPC
+    // may run other calls' handlers on the thread that ends a call. Remove()
+    // waits until EndIf() has returned.
     virtual void EndIf(const IdleRule& rule, SteadyClock::time_point now) = 0;
 
    protected:
@@ -36,7 +36,7 @@ class LiveCalls {
   };
 
   void Add(Call* call) { calls_.Add(call); }
-  // After this returns, `call` may be destroyed. Must not be called by EndIf().
+  // After this returns, `call` may be destroyed. EndIf() must not call it.
   void Remove(Call* call) { calls_.Remove(call); }
 
   // Calls EndIf() of each call in turn.

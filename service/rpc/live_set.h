@@ -11,7 +11,7 @@
 
 namespace mlops::rpc {
 
-// A set of objects that other threads may destroy, but not while they are
+// A set of objects that other threads may destroy, except while they are
 // visited. Thread-safe.
 template <typename T>
 class LiveSet {
@@ -20,8 +20,8 @@ class LiveSet {
     absl::MutexLock lock(&mutex_);
     all_.insert(one);
   }
-  // After this returns, `one` may be destroyed. Waits for its visit to end, so
-  // it must not be called by that visit.
+  // After this returns, `one` may be destroyed. Waits until a visit to `one`
+  // has ended, so the visit itself must not call it.
   void Remove(T* one) {
     const auto is_left_alone = [this, one]() ABSL_SHARED_LOCKS_REQUIRED(
                                    mutex_) { return visited_ != one; };
@@ -29,12 +29,12 @@ class LiveSet {
     all_.erase(one);
   }
 
-  // Calls `visit` for each object in turn, without a lock that Add() or
-  // Remove() of other objects take.
+  // Calls `visit` for each object in turn. Holds no lock that blocks Add(), or
+  // Remove() of other objects.
   void ForEach(absl::FunctionRef<void(T&)> visit) {
     absl::MutexLock one_at_a_time(&visit_mutex_);
-    // Objects may be removed during the loop, so each is looked up again
-    // before it is used.
+    // Another thread may remove an object during the loop, so look each up
+    // again before its visit.
     for (T* one : Snapshot()) {
       if (!SetVisited(one)) continue;
       visit(*one);
@@ -52,7 +52,7 @@ class LiveSet {
     absl::MutexLock lock(&mutex_);
     return {all_.begin(), all_.end()};
   }
-  // Marks `one` as being visited, so that Remove() waits. False if it has
+  // Marks `one` as visited, so that Remove() waits. Returns false if it has
   // been removed.
   bool SetVisited(T* one) {
     absl::MutexLock lock(&mutex_);

@@ -6,22 +6,22 @@
 
 namespace mlops::rpc {
 
-// The threads on which a method's handler runs, unless Calls::UnaryUnless()
-// answers at once.
+// The thread pool for a method's handler, unless Calls::UnaryUnless() answers
+// at once. Streams choose their own pool.
 enum class Lane {
-  // On the worker pool: syncs files or walks trees, which must not block gRPC's
-  // few threads.
+  // The worker pool, for handlers that sync files or walk trees and so must not
+  // block gRPC's few threads.
   kWorker,
-  // On a separate pool: reads whole files of any size, which must not delay any
-  // change.
+  // A separate pool, for handlers that read whole files of any size and so must
+  // not delay changes.
   kWholeFile,
 };
 
-// What a method does to a workspace.
+// How a method affects a workspace.
 enum class Effect { kReads, kChanges };
 
-// What Calls needs to know about a method. Has no defaults, so that a new
-// method cannot be without a rule.
+// What Calls needs to know about a method. Nothing has a default, so that a new
+// method cannot lack a rule.
 struct Method {
   constexpr Method(absl::string_view name, Lane lane, Effect effect,
                    auth::Access access)
@@ -89,8 +89,8 @@ inline constexpr Method kMakeDirectory = {
 inline constexpr Method kGetServerInfo = {
     "GetServerInfo", Lane::kWorker, Effect::kReads, auth::Access::kAnyone};
 
-// Every method of the service, in the order of the contract; a test compares
-// it with the descriptor.
+// All methods of the service, in the order of the proto file. A test compares
+// the list with the descriptor.
 inline constexpr const Method* kMethods[] = {&kCreateWorkspace,
                                              &kGetWorkspace,
                                              &kListWorkspaces,

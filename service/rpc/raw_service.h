@@ -8,8 +8,8 @@ namespace mlops::rpc {
 namespace pb = mlops::workspace::v1;
 
 // WorkspaceService with encoded messages in every method. The server thus knows
-// the size of a request before it decodes it, reports an undecodable request
-// like any other invalid one, and does not copy data and long lists.
+// the size of a request before decoding it, reports an undecodable request like
+// any other invalid one, and does not copy data or long lists.
 // clang-format off
 using RawService =
     pb::WorkspaceService::WithRawCallbackMethod_CreateWorkspace<

@@ -5,11 +5,11 @@
 namespace mlops::rpc {
 namespace {
 
-// Unary requests and the first messages of uploads: gRPC frees them as soon as
-// they are handled.
+// For unary requests and the first messages of uploads, which gRPC frees as
+// soon as they are handled.
 constexpr size_t kFixedBytes = 160 * 1024 * 1024;
-// One message of the largest size. An upload of smaller ones uses the rest for
-// what its connection reads ahead.
+// One message of the largest size. An upload of smaller messages leaves the
+// rest for what its connection reads ahead.
 constexpr size_t kUploadBytes = 4 * 1024 * 1024;
 // gRPC's reflection service is synchronous and occupies one thread per stream.
 constexpr int kMaxGrpcThreads = 64;

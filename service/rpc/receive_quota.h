@@ -7,13 +7,13 @@
 
 namespace mlops::rpc {
 
-// gRPC's quota of memory for received messages, unfinished ones included. When
-// it is exhausted, gRPC closes idle connections and ends streams with
+// gRPC's memory quota for received messages, including incomplete ones. When it
+// is exhausted, gRPC closes idle connections and ends streams with
 // RESOURCE_EXHAUSTED.
 //
 // Most of the quota is fixed, so that clients that begin large messages and
-// never finish them cannot take much. Each upload that has begun adds what its
-// largest messages need; `--max-artifact-streams` bounds their number.
+// never finish them cannot take much. Each started upload adds what its largest
+// messages need; `--max-artifact-streams` bounds the number of uploads.
 // Thread-safe.
 class ReceiveQuota {
  public:
@@ -22,7 +22,7 @@ class ReceiveQuota {
   // Must be given to the server's builder.
   const grpc::ResourceQuota& quota() const { return quota_; }
 
-  // The part of one upload, until destruction.
+  // Holds one upload's part of the quota until destruction.
   class Upload {
    public:
     explicit Upload(ReceiveQuota* quota) : quota_(quota) { quota_->Add(1); }

@@ -18,11 +18,14 @@ void ReceiveStream::OnReadDone(bool ok) {
 ReceiveStream::Step ReceiveStream::Next() {
   Step step;
   if (last_.has_value()) {
-    // Supersedes an acknowledgement that is due, but not one being written.
+    // Replaces an acknowledgement that waits, but not one that is being
+    // written.
     step.last = !writing_ && tasks_ == 0;
     if (step.last) step.write = std::exchange(last_, std::nullopt);
     return step;
   }
+  // Handling and reading overlap: TakeReceived() makes room for the next
+  // message while its task still runs.
   if (!writing_) step.write = std::exchange(next_, std::nullopt);
   step.tasks = tasks_ == 0 && (received_.has_value() || no_more_);
   step.read = !reading_ && !no_more_ && !received_.has_value() && !holds_read_;
@@ -33,10 +36,13 @@ bool ReceiveStream::MustRelease() { return std::exchange(holds_, false); }
 
 void ReceiveStream::Work() {
   bool more = false;
+  // With an end already set, this task only releases the call's resources.
   const std::optional<absl::Status> end =
       HasEnd() ? absl::OkStatus() : Handle(&more);
-  // The client may repeat or resume the call as soon as it sees the end.
+  // Drop before the client sees the end, because it may then repeat or resume
+  // the call at once.
   if (end.has_value()) Drop();
+  // Requeue instead of looping, so that other streams get their turn.
   if (more && !end.has_value()) return Schedule(1);
   TaskDone([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     holds_ = Holds();

@@ -12,11 +12,11 @@
 
 namespace mlops::rpc {
 
-// A call that receives data and ends with one response. The next message is
-// received while one is handled, so a fast writer occupies the memory of two.
+// A call that receives data and ends with one response. It receives the next
+// message while it handles one, so a fast writer occupies the memory of two.
 //
-// Acknowledgements never delay the work: at most one is being written, and
-// those that become due meanwhile are combined into the newest.
+// Acknowledgements never delay the work: at most one is being written, and a
+// newer one replaces one that still waits.
 class ReceiveStream
     : public Stream<
           grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>> {
@@ -27,21 +27,22 @@ class ReceiveStream
   using Stream::Stream;
 
   // Handles one message, or the end of the client's messages. Returns the
-  // status that ends the call, if it ends now: with OK, SetLast() was called.
-  // Sets `more` if the same message needs another task.
+  // status that ends the call, if it ends now; before returning OK, it must
+  // call SetLast(). Sets `more` if the same message needs another task.
   virtual std::optional<absl::Status> Handle(bool* more) = 0;
-  // Returns whether the call holds what Drop() releases. Neither runs at the
-  // same time as Handle().
+  // Returns whether the call holds what Drop() releases. Neither function runs
+  // concurrently with Handle().
   virtual bool Holds() const = 0;
-  // Releases what a client must find free when it sees the end of the call.
+  // Releases resources that must be free when the client sees the end of the
+  // call.
   virtual void Drop() = 0;
 
-  // Returns the received message, or nothing at the end of the messages.
+  // Returns the received message, or nullopt at the end of the messages.
   std::optional<grpc::ByteBuffer> TakeReceived() ABSL_LOCKS_EXCLUDED(mutex_);
-  // Starts to receive the next message while the one that was taken is handled.
-  // Not called for the last one, whose call then costs one read less.
+  // Lets the next read start while the message that was taken is handled.
+  // Not called for the last message, which saves a read.
   void ReadNext() ABSL_LOCKS_EXCLUDED(mutex_);
-  // Has `response` written soon, unless a newer one replaces it.
+  // Schedules `response` to be written, unless a newer one replaces it.
   void Acknowledge(grpc::ByteBuffer response) ABSL_LOCKS_EXCLUDED(mutex_);
   // Sets the response that ends the call.
   void SetLast(grpc::ByteBuffer response) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -51,15 +52,15 @@ class ReceiveStream
   bool MustRelease() final ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Work() final ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Holds(), while no task runs.
+  // The result of Holds() after the last task.
   bool holds_ ABSL_GUARDED_BY(mutex_) = false;
-  // Message that waits for a worker.
+  // A message that waits for a worker.
   std::optional<grpc::ByteBuffer> received_ ABSL_GUARDED_BY(mutex_);
   // Whether the next read waits for ReadNext(), or for the end of Handle().
   bool holds_read_ ABSL_GUARDED_BY(mutex_) = false;
-  // Whether the client's stream has ended or broken.
+  // Whether the client's stream has ended or is broken.
   bool no_more_ ABSL_GUARDED_BY(mutex_) = false;
-  // Acknowledgement that waits for the one before it to be written.
+  // An acknowledgement that waits until the previous one is written.
   std::optional<grpc::ByteBuffer> next_ ABSL_GUARDED_BY(mutex_);
   std::optional<grpc::ByteBuffer> last_ ABSL_GUARDED_BY(mutex_);
 };

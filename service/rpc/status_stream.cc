@@ -11,14 +11,14 @@ namespace mlops::rpc {
 namespace {
 
 constexpr int kMaxScanners = 4;
-// How many bytes may wait to be written: some hundred statuses,
-// or one of a workspace with much metadata. A message has at most this plus one
-// status of each scanner.
+// Maximum number of bytes that may wait to be written: some hundred statuses,
+// or one of a workspace with much metadata. A message can exceed it by one
+// status per scanner.
 constexpr size_t kMaxReadyBytes = 256 << 10;
-// Workspaces that a scanner counts before it lets other calls run.
+// Number of workspaces that a scanner counts before it lets other calls run.
 constexpr int kScansInARow = 16;
-// What a stream holds before its first status: the call,
-// and the names of a page.
+// Memory that a stream holds before its first status: the call, and the names
+// of a page.
 constexpr size_t kStreamBytes = 32 << 10;
 
 absl::Status TooMuchUnread() {
@@ -38,6 +38,8 @@ StatusStream::StatusStream(core::Authority* authority, Calls* calls,
       list_args_{.page_size = core::kMaxPageSize},
       memory_(&calls->status_bytes()) {
   absl::Status status = Admit(request);
+  // Reserve memory before decoding, so that many idle streams cannot exceed the
+  // budget.
   if (status.ok() && !memory_.Set(kStreamBytes)) status = TooMuchUnread();
   if (status.ok()) status = Parse(request);
   Begin(std::move(status));
@@ -64,7 +66,7 @@ void StatusStream::Written() {
 }
 
 StatusStream::Step StatusStream::Next() {
-  // The state is final once no name is left and no scanner is running.
+  // Nothing can change any more once no name is left and no scanner is running.
   const bool all_counted =
       last_page_ && targets_.empty() && !fetching_ && tasks_ == 0;
   if (all_counted && ready_.empty() && !writing_) end_ = absl::OkStatus();
@@ -79,10 +81,10 @@ StatusStream::Step StatusStream::Next() {
 
 int StatusStream::ScannersToStart() const {
   // Start scanners only when half of the buffer is free, so that each has room
-  // for a run of statuses.
+  // for several statuses.
   const bool work = !fetching_ && !(targets_.empty() && last_page_);
   if (!work || ready_.size() > kMaxReadyBytes / 2) return 0;
-  // One scanner fetches a page first; then the stream needs all of them.
+  // The first scanner fetches a page; only then is there work for all of them.
   const int wanted =
       std::clamp(static_cast<int>(targets_.size()), 1, kMaxScanners);
   return std::max(0, wanted - tasks_);
@@ -93,7 +95,7 @@ void StatusStream::Work() {
     for (int i = 0; i < kScansInARow; ++i) {
       if (!ScanOne()) return TaskDone([] {});
     }
-    // If the queue has no room, this task continues itself.
+    // If the queue has no room, continue on this thread.
   } while (!Requeue());
 }
 
@@ -105,12 +107,13 @@ bool StatusStream::ScanOne() {
   const std::optional<Target> target = NextTarget();
   if (!target.has_value()) return false;
   const auto result = Count(*target);
-  // The workspace was deleted after it was listed.
+  // The workspace was deleted after it was listed, so skip it.
   if (absl::IsNotFound(result.status())) return true;
   if (absl::IsCancelled(result.status())) {
     SetEnd(result.status());
     return false;
   }
+  // The usage may be old, but the lease must be current.
   const std::optional<core::Lease> lease =
       result.ok() ? authority_->LeaseOf(*result->workspace) : std::nullopt;
   const std::string status = EncodeStatus(target->project, result, lease);
@@ -119,8 +122,8 @@ bool StatusStream::ScanOne() {
 }
 
 absl::StatusOr<core::StatusResult> StatusStream::Count(const Target& target) {
-  // Any scan that began after this call is exact, so streams that were opened
-  // at the same time share their scans.
+  // Accept any scan that began after this call, so that streams opened at the
+  // same time share their scans.
   core::StatusArgs args = status_args_;
   args.max_staleness += base::SystemSteadyClock()() - opened_;
   const auto cancelled = [this] { return context().IsCancelled(); };
@@ -130,6 +133,7 @@ absl::StatusOr<core::StatusResult> StatusStream::Count(const Target& target) {
 }
 
 void StatusStream::AddReady(const std::string& status) {
+  // The hold covers the waiting statuses and the message being written.
   if (memory_.Set(kStreamBytes + ready_.size() + status.size() +
                   written_bytes_)) {
     ready_.append(status);
@@ -140,8 +144,8 @@ void StatusStream::AddReady(const std::string& status) {
 
 std::optional<StatusStream::Target> StatusStream::NextTarget() {
   while (true) {
-    // Only one scanner fetches a page; the others end and are started again
-    // when it is there.
+    // Only one scanner fetches a page. The others end, and Next() starts them
+    // again when the page has arrived.
     {
       absl::MutexLock lock(&mutex_);
       if (end_.has_value() || fetching_) return std::nullopt;
@@ -154,9 +158,10 @@ std::optional<StatusStream::Target> StatusStream::NextTarget() {
       if (last_page_) return std::nullopt;
       fetching_ = true;
     }
-    // Fetch without the lock: the catalog may read the disk.
+    // Fetch without the lock, because the catalog may read the disk.
     if (absl::Status fetched = FetchPage(); !fetched.ok())
       SetEnd(std::move(fetched));
+    // Start the scanners that ended while this one fetched.
     Advance([] {});
   }
 }
@@ -170,7 +175,8 @@ absl::Status StatusStream::FetchPage() {
       targets.push_back(
           {.project = workspace->project,
            .deleted = workspace->delete_time ? workspace : nullptr});
-    // It is unknown whether an unreadable workspace would match the filter.
+    // Skip unreadable workspaces if there is a filter: nobody knows whether
+    // they match it.
     if (!list_args_.filter.matches_all()) page->unreachable.clear();
     for (const std::string& name : page->unreachable) {
       auto project = core::ProjectName::Parse(name);
@@ -179,6 +185,8 @@ absl::Status StatusStream::FetchPage() {
     }
     list_args_.page_token = std::move(page->next_page_token);
   }
+  // Publish the page and clear `fetching_` together, so that no scanner sees
+  // only one of them.
   absl::MutexLock lock(&mutex_);
   fetching_ = false;
   last_page_ = list_args_.page_token.empty();

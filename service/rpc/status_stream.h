@@ -16,12 +16,12 @@
 
 namespace mlops::rpc {
 
-// One StreamWorkspaceStatuses call, whose messages are concatenated from
-// encoded statuses. Up to four tasks on the worker pool, the scanners, count
-// workspaces until enough statuses are ready. Whenever no write is outstanding,
-// everything that is ready is sent in one message. The stream holds at most
-// two such messages, which count against a budget shared by all streams
-// of statuses, and the names of one page.
+// One StreamWorkspaceStatuses call, whose messages are concatenated encoded
+// statuses. Up to four tasks on the worker pool, the scanners, count workspaces
+// until enough statuses are ready. Whenever no write is outstanding, the stream
+// sends everything that is ready in one message. The stream holds at most two
+// such messages, which count against a budget shared by all status streams, and
+// the names of one page.
 class StatusStream final
     : public Stream<grpc::ServerWriteReactor<grpc::ByteBuffer>> {
  public:
@@ -36,11 +36,11 @@ class StatusStream final
   Step Next() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int ScannersToStart() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Written() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // One scanner: counts workspaces one after the other, and regularly requeues
-  // itself to let other calls run.
+  // Runs one scanner: counts workspaces one after the other, and regularly
+  // requeues itself to let other calls run.
   void Work() override ABSL_LOCKS_EXCLUDED(mutex_);
-  // Counts the next workspace that still exists; false if there
-  // is none for now.
+  // Counts the next workspace that still exists. Returns false if there is none
+  // for now.
   bool ScanOne() ABSL_LOCKS_EXCLUDED(mutex_);
   void AddReady(const std::string& status)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -50,25 +50,26 @@ class StatusStream final
     // Set if it is in the trash.
     core::WorkspacePtr deleted;
   };
-  // Takes the next workspace to count; nullopt if there is none for now.
+  // Takes the next workspace to count. Returns nullopt if there is none for
+  // now.
   std::optional<Target> NextTarget() ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<core::StatusResult> Count(const Target& target);
   // Fetches the next page of names into targets_.
   absl::Status FetchPage() ABSL_LOCKS_EXCLUDED(mutex_);
 
   core::Authority* const authority_;
-  // When this stream began, by the steady clock.
+  // When this stream began, on the steady clock.
   const absl::Duration opened_;
   core::StatusArgs status_args_;
   // For the next page; accessed only by the task that fetches it.
   core::ListArgs list_args_;
 
-  // The workspaces of the current page that are not counted yet.
+  // Workspaces of the current page that have not been counted yet.
   std::deque<Target> targets_ ABSL_GUARDED_BY(mutex_);
   // Whether a scanner is fetching the next page.
   bool fetching_ ABSL_GUARDED_BY(mutex_) = false;
   bool last_page_ ABSL_GUARDED_BY(mutex_) = false;
-  // The statuses of the next message, encoded.
+  // Encoded statuses of the next message.
   std::string ready_ ABSL_GUARDED_BY(mutex_);
   // The size of the message being written.
   size_t written_bytes_ ABSL_GUARDED_BY(mutex_) = 0;

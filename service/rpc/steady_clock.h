@@ -5,11 +5,11 @@
 
 namespace mlops::rpc {
 
-// Measures spans of time, which clock steps do not affect.
+// Measures time spans. Clock adjustments do not affect it.
 using SteadyClock = std::chrono::steady_clock;
 
-// Earlier than every time that the process has measured, even right after
-// the machine was started.
+// Earlier than any time that the process has measured, even right after the
+// machine has started.
 inline constexpr SteadyClock::time_point kLongAgo{
     -std::chrono::hours(24 * 365)};
 

@@ -23,11 +23,11 @@ namespace mlops::rpc {
 
 // Skeleton of a stream: a state machine whose work runs as tasks on a thread
 // pool, so that a slow client occupies memory but no thread. Derived classes
-// decide what happens next (Next) and do the work (Work); this class starts
+// decide what happens next (Next) and do the work (Work). This class starts
 // reads, writes and tasks, and ends the call.
 //
 // At most one read and one write are outstanding. The call ends once `end_` is
-// set, no task runs and no write is outstanding. Deletes itself.
+// set, no task runs and no write is outstanding. The stream deletes itself.
 template <typename Reactor>
 class Stream : public Reactor, private LiveCalls::Call {
  public:
@@ -45,6 +45,7 @@ class Stream : public Reactor, private LiveCalls::Call {
     });
   }
   void OnDone() final {
+    // Leave the set first: EndIf() may be using the stream in another thread.
     live_->Remove(this);
     calls_->Sent();
     Release();
@@ -55,7 +56,7 @@ class Stream : public Reactor, private LiveCalls::Call {
   static constexpr bool kReads = std::is_base_of_v<
       grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>, Reactor>;
 
-  // What to start now.
+  // The operations to start now.
   struct Step {
     int tasks = 0;      // Number of calls of Work().
     bool read = false;  // Of a reactor that reads: into being_read_.
@@ -63,7 +64,7 @@ class Stream : public Reactor, private LiveCalls::Call {
     bool last = false;  // `write` ends the call with OK.
   };
 
-  // All pointers must outlive the stream. The stream is in `live` while it
+  // All pointers must outlive the stream. The stream is in `live` as long as it
   // exists.
   Stream(Calls* calls, const Method& method, LiveCalls* live,
          base::ThreadPool* workers, grpc::CallbackServerContext* context)
@@ -82,18 +83,18 @@ class Stream : public Reactor, private LiveCalls::Call {
   // Runs a task on a pool thread. Must call TaskDone(), or Requeue() to
   // continue later.
   virtual void Work() = 0;
-  // Called when the write of an earlier step is done.
+  // Called when an earlier write has completed.
   virtual void Written() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {}
   // Returns whether a task must release something before the client may see the
-  // end of the call. Called when no task runs; the task then starts, finds
-  // HasEnd(), and releases it.
+  // end of the call. Called when no task runs. If it returns true, a task
+  // starts, finds HasEnd(), and releases it.
   virtual bool MustRelease() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return false;
   }
-  // Called when the client has cancelled the call. A stream that neither runs
-  // a task nor writes must then end itself.
+  // Called when the client has cancelled the call. A stream with neither a
+  // running task nor an outstanding write must then end itself.
   virtual void Cancelled() {}
-  // Called right before the destructor, on a gRPC thread, which must not block
+  // Called right before the destructor, on a gRPC thread, and so must not block
   // on the disk.
   virtual void Release() {}
 
@@ -101,15 +102,16 @@ class Stream : public Reactor, private LiveCalls::Call {
   absl::Status Admit() {
     return calls_->Admit(call_, {.calls = 1, .streams = 1});
   }
-  // Admit() for a call with one request, which it also counts.
+  // Like Admit(), for a call with one request, which it counts as received.
   absl::Status Admit(const grpc::ByteBuffer& request) {
-    // gRPC could not read the request: the client has left.
+    // An invalid buffer means that gRPC could not read the request: the client
+    // has left.
     if (!request.Valid()) NoteCancelled();
     calls_->CountReceived(call_, request.Length());
     return Admit();
   }
-  // Notes what a decoded request says, and returns an error if the caller may
-  // not do that.
+  // Records what a decoded request says. Returns an error if the caller may not
+  // make the request.
   template <typename Request>
   absl::Status Authorize(const Request& request) {
     call_.Describe(request);
@@ -119,16 +121,18 @@ class Stream : public Reactor, private LiveCalls::Call {
   // Starts the stream, or ends it with an error. Must be the last statement of
   // a derived constructor.
   void Begin(absl::Status status) {
-    // First, so that a task, which may run at once, finds the call there. gRPC
-    // does not destroy it before the constructor has returned.
+    // Add the stream before it starts: a task may run at once and must find the
+    // call in the set. gRPC does not destroy the stream before the constructor
+    // has returned.
     live_->Add(this);
     Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
       if (!status.ok()) end_ = std::move(status);
     });
   }
 
-  // Changes the state under the lock and starts what it then allows. The stream
-  // may be gone afterwards: only a running task may touch it again.
+  // Changes the state under the lock and starts the operations that it then
+  // allows. Afterwards the stream may be destroyed, so only a running task may
+  // touch it again.
   void Advance(absl::FunctionRef<void()> change) ABSL_LOCKS_EXCLUDED(mutex_) {
     Step step;
     bool finish = false;
@@ -136,8 +140,11 @@ class Stream : public Reactor, private LiveCalls::Call {
     {
       absl::MutexLock lock(&mutex_);
       change();
+      // gRPC already has the status; it may still report a read or write.
       if (finished_) return;
       if (!end_.has_value()) step = Next();
+      // After the end, start nothing new except a task that must release
+      // something.
       if (end_.has_value()) {
         step = {};
         if (tasks_ == 0 && MustRelease()) step.tasks = 1;
@@ -146,16 +153,18 @@ class Stream : public Reactor, private LiveCalls::Call {
       }
       tasks_ += step.tasks;
       reading_ = reading_ || step.read;
-      // A stream may have waited long for something to write.
+      // Restart the idle time: the stream may have waited long for something to
+      // write.
       if (step.write.has_value()) moved_ = SteadyClock::now();
       writing_ = writing_ || step.write.has_value();
       finished_ = finish || step.last;
     }
+    // Call gRPC without the lock, because it may call back on this thread.
     if (finish) return this->Finish(End(std::move(end)));
     Start(std::move(step));
   }
 
-  // Advance() for a read that is done, and for a task that is done.
+  // Call Advance() for a read, or for a task, that has ended.
   void ReadDone(absl::FunctionRef<void()> change) {
     Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
       reading_ = false;
@@ -171,7 +180,7 @@ class Stream : public Reactor, private LiveCalls::Call {
     });
   }
 
-  // Queues `count` calls of Work() that `tasks_` already includes.
+  // Queues `count` calls of Work(), which `tasks_` already includes.
   void Schedule(int count) ABSL_LOCKS_EXCLUDED(mutex_) {
     int refused = 0;
     for (int i = 0; i < count; ++i) {
@@ -181,25 +190,25 @@ class Stream : public Reactor, private LiveCalls::Call {
     {
       absl::MutexLock lock(&mutex_);
       tasks_ -= refused;
-      // The remaining tasks, or the outstanding write, will advance the stream.
+      // A remaining task, or the outstanding write, will advance the stream.
       if (tasks_ > 0 || writing_) return;
       if (!end_.has_value()) end_ = Calls::TooMany();
     }
     Advance([] {});
   }
 
-  // Lets a task continue after other tasks had their turn. Returns false if the
-  // queue is full.
+  // Lets a running task continue after other tasks had their turn. Returns
+  // false if the queue is full.
   [[nodiscard]] bool Requeue() {
     return workers_->TrySchedule([this] { Work(); });
   }
 
   // Destroys `object` on a worker thread, because its destructor may block on
-  // the disk.
+  // disk I/O.
   template <typename T>
   void DestroyLater(std::unique_ptr<T> object) {
     if (object == nullptr) return;
-    // If the queue is full, the object is destroyed here.
+    // If the queue is full, the object is destroyed on this thread.
     (void)workers_->TrySchedule([object = std::shared_ptr<T>(std::move(
                                      object))]() mutable { object.reset(); });
   }
@@ -209,7 +218,7 @@ class Stream : public Reactor, private LiveCalls::Call {
     absl::MutexLock lock(&mutex_);
     return end_.has_value();
   }
-  // Ends the call with `status` unless it has an end already.
+  // Ends the call with `status`, unless it already has an end.
   void SetEnd(absl::Status status) ABSL_LOCKS_EXCLUDED(mutex_) {
     absl::MutexLock lock(&mutex_);
     if (!end_.has_value()) end_ = std::move(status);
@@ -220,14 +229,14 @@ class Stream : public Reactor, private LiveCalls::Call {
     if (!noted_.exchange(true)) calls_->NoteCancelled(*call_.context);
   }
 
-  // Logs the end of the call and returns the status for the wire. Must be
+  // Records the end of the call and returns the status for the wire. Must be
   // called once.
   grpc::Status End(absl::Status status) {
     grpc::Status end = calls_->End(call_, std::move(status));
     call_.Forget();
     return end;
   }
-  // Returns an error if nobody waits for the rest of the call.
+  // Returns an error if the client no longer waits for the call.
   absl::Status CheckWanted() const {
     return calls_->CheckWanted(*call_.context);
   }
@@ -252,8 +261,8 @@ class Stream : public Reactor, private LiveCalls::Call {
   std::optional<absl::Status> end_ ABSL_GUARDED_BY(mutex_);
 
  private:
-  // Starts what Advance() has counted. An outstanding write and a task each
-  // keep the stream alive and a read does not, so the read comes first.
+  // Starts the operations that Advance() has counted. The read comes first,
+  // because only an outstanding write or a task keeps the stream alive.
   void Start(Step step) {
     if constexpr (kReads) {
       if (step.read) this->StartRead(&being_read_);
@@ -277,11 +286,15 @@ class Stream : public Reactor, private LiveCalls::Call {
           tasks_ == 0 &&
           now - moved_ > absl::ToChronoNanoseconds(rule.patience);
       if (!waits && !rule.moving) return;
-      // A client that does not read gets no status either.
+      // A client that does not read would not receive a status either, so
+      // cancel the call.
       cancel = waits && rule.unread && (finished_ || writing_);
       const bool open = !finished_ && !end_.has_value();
+      // A call that waits for neither a read nor a write waits for the server,
+      // so it is not idle.
       if (open && (cancel || rule.moving || reading_)) end_ = rule.why;
     });
+    // Cancel without the lock, because gRPC may call OnCancel() on this thread.
     if (cancel) calls_->Cut(call_.context, now, &unread_);
   }
 

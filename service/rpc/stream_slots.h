@@ -16,18 +16,19 @@ namespace mlops::rpc {
 // Limits how many streams of some kind run at once. Thread-safe.
 class StreamSlots {
  public:
-  // `what` names the streams in errors, in the plural. A refused client may
-  // retry after `retry_delay`.
+  // `what` names the streams in errors, in the plural. Errors suggest
+  // `retry_delay` to refused clients.
   StreamSlots(int max, std::string what, absl::Duration retry_delay)
       : max_(max), what_(std::move(what)), retry_delay_(retry_delay) {}
 
-  // Number of streams that run, and their maximum.
+  // Number of running streams, and its maximum.
   int running() const { return running_.load(std::memory_order_relaxed); }
   int max() const { return max_; }
   // When a stream was last refused.
   SteadyClock::time_point last_refusal() const { return last_refusal_.load(); }
 
-  // Permission to run one stream, from Take() to destruction. Not thread-safe.
+  // Permission to run one stream, held from Take() until destruction. Not
+  // thread-safe.
   class Slot {
    public:
     explicit Slot(StreamSlots* slots) : slots_(slots) {}
@@ -37,8 +38,7 @@ class StreamSlots {
     Slot(const Slot&) = delete;
     Slot& operator=(const Slot&) = delete;
 
-    // Returns UNAVAILABLE/OVERLOADED, and takes nothing, if too many streams
-    // run.
+    // Takes a slot. Returns UNAVAILABLE/OVERLOADED if too many streams run.
     absl::Status Take() {
       int running = slots_->running_.load();
       do {

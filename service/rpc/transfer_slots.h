@@ -13,14 +13,15 @@
 
 namespace mlops::rpc {
 
-// Each needs one thread of a small pool now and then, and a few megabytes.
+// Each transfer needs a few megabytes and, now and then, one thread of a small
+// pool.
 inline constexpr int kMaxTransfers = 16;
 
 enum class TransferKind { kClone, kExport, kImport };
 inline constexpr size_t kTransferKinds = 3;
 
-// Limits how many whole workspaces are copied at once: clones, exports
-// and imports. Also counts them. Thread-safe.
+// Limits how many clones, exports and imports, which copy whole workspaces, run
+// at once. Also counts them. Thread-safe.
 class TransferSlots {
   struct Tally {
     std::atomic<int> running = 0;
@@ -31,14 +32,14 @@ class TransferSlots {
   };
 
  public:
-  // What happened to the transfers of one kind so far.
+  // Totals for the transfers of one kind.
   struct Counts {
     int running = 0;
     uint64_t succeeded = 0;
     uint64_t failed = 0;
     uint64_t refused = 0;
     // Bytes of archives that were read or staged, and of files that were
-    // cloned, also by transfers that failed.
+    // cloned, including those of failed transfers.
     uint64_t size_bytes = 0;
   };
 
@@ -46,7 +47,7 @@ class TransferSlots {
       : slots_(max_transfers, "clones, exports and imports", absl::Seconds(1)) {
   }
 
-  // Number of transfers that run, and their maximum.
+  // Number of running transfers, and its maximum.
   int running() const { return slots_.running(); }
   int max_transfers() const { return slots_.max(); }
   Counts counts(TransferKind kind) const {
@@ -60,8 +61,8 @@ class TransferSlots {
   // When a transfer was last refused.
   SteadyClock::time_point last_refusal() const { return slots_.last_refusal(); }
 
-  // Permission to run one transfer, from Take() to destruction.
-  // Not thread-safe.
+  // Permission to run one transfer, held from Take() until destruction. Not
+  // thread-safe.
   class Slot {
    public:
     Slot(TransferSlots* slots, TransferKind kind)
@@ -75,8 +76,7 @@ class TransferSlots {
     Slot(const Slot&) = delete;
     Slot& operator=(const Slot&) = delete;
 
-    // Returns UNAVAILABLE/OVERLOADED, and takes nothing, if too many transfers
-    // run.
+    // Takes a slot. Returns UNAVAILABLE/OVERLOADED if too many transfers run.
     absl::Status Take() {
       const absl::Status status = slot_.Take();
       taken_ = status.ok();
@@ -88,9 +88,9 @@ class TransferSlots {
       return status;
     }
 
-    // Counts bytes that the transfer has moved.
+    // Adds to the bytes that transfers have moved.
     void AddBytes(size_t size_bytes) { tally_.size_bytes += size_bytes; }
-    // Tells that the transfer has succeeded; otherwise it counts as failed.
+    // Marks the transfer as succeeded; without this call it counts as failed.
     void Succeed() { succeeded_ = true; }
 
    private:

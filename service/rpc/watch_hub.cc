@@ -14,19 +14,20 @@
 namespace mlops::rpc {
 namespace {
 
-// Changes that the hub's thread encodes before it wakes the watchers. After
-// more at once, such as a base that was filled by hand, workers help.
+// Number of changes that the hub's thread encodes before it wakes the watchers.
+// Workers encode the rest of a larger burst, for example after a base was
+// filled by hand.
 constexpr int kMaxEncodedAhead = 256;
-// How often watchers are asked whether SYNCED is due.
+// How often watchers check whether SYNCED is due.
 constexpr absl::Duration kMaxTick = absl::Seconds(1);
 constexpr absl::Duration kRetryDelay = absl::Seconds(1);
-// While change follows change, the watchers wait this many times as long as
-// waking them took, so that they leave the processors to the changes and get
-// several changes at once.
+// During a series of changes, the hub pauses for this many times as long as
+// waking the watchers took. This leaves the processors to the changes, and each
+// watcher gets several changes at once.
 constexpr int kPauseFactor = 10;
 constexpr SteadyClock::duration kMaxPause = std::chrono::milliseconds(250);
-// The first change after a pause waits for this part of the time that waking
-// takes, so that its caller gets the response before many watchers are woken.
+// The first change after a pause waits for this fraction of the time that
+// waking takes, so that its caller gets the response before many watchers wake.
 constexpr int kGatherDivisor = 4;
 constexpr SteadyClock::duration kMaxGather = std::chrono::milliseconds(5);
 
@@ -44,7 +45,8 @@ pb::Change ToProto(core::ChangeKind kind) {
 
 bool Everything(absl::string_view) { return true; }
 
-// Returns what precedes an encoded response of that size in a batch.
+// Returns the bytes that precede an encoded response of `size` bytes in a
+// batch.
 std::string BatchPrefix(size_t size) {
   using google::protobuf::internal::WireFormatLite;
   std::string prefix;
@@ -53,6 +55,7 @@ std::string BatchPrefix(size_t size) {
   WireFormatLite::WriteTag(pb::WatchWorkspacesResponse::kBatchFieldNumber,
                            WireFormatLite::WIRETYPE_LENGTH_DELIMITED, &coded);
   coded.WriteVarint64(size);
+  // Trim, so that the string does not keep the stream's unused buffer.
   coded.Trim();
   return prefix;
 }
@@ -60,6 +63,8 @@ std::string BatchPrefix(size_t size) {
 }  // namespace
 
 WatchHub::Message::Message(const std::string& encoded) {
+  // Store the batch prefix with the response, so that both forms share one
+  // buffer.
   const std::string prefix = BatchPrefix(encoded.size());
   prefix_bytes_ = prefix.size();
   field_ = grpc::Slice(absl::StrCat(prefix, encoded));
@@ -78,6 +83,7 @@ WatchHub::~WatchHub() {
     absl::MutexLock lock(&mutex_);
     stopping_ = true;
   }
+  // The thread may be waiting in the log rather than for `mutex_`.
   log_->Interrupt();
   thread_.join();
 }
@@ -92,11 +98,14 @@ absl::Status WatchHub::Add(Watcher* watcher) {
         kRetryDelay);
   }
   ++watcher_count_;
+  // Add under the lock, so that EndAll() either refuses the watcher or finds
+  // it.
   watchers_.Add(watcher);
   return absl::OkStatus();
 }
 
 void WatchHub::Remove(Watcher* watcher) {
+  // LiveSet::Remove() may wait for a visit, so it must not hold the lock.
   watchers_.Remove(watcher);
   absl::MutexLock lock(&mutex_);
   --watcher_count_;
@@ -120,23 +129,27 @@ bool WatchHub::WaitForWatchers() {
 
 void WatchHub::Run() {
   const absl::Duration tick = std::min(kMaxTick, options_.synced_interval / 4);
-  // Without watchers, changes wake nobody.
+  // Sleep while there are no watchers, because changes then wake nobody.
   while (WaitForWatchers()) {
     int64_t seen = log_->last();
-    // The first round has the changes since the first watcher was added.
+    // The first round covers the changes since the first watcher was added.
     while (watchers_.size() > 0) {
-      // Whatever comes later ends the wait below.
+      // A change that comes after this ends the wait below.
       released_ = seen;
       const SteadyClock::time_point begin = SteadyClock::now();
       watchers_.ForEach([](Watcher& watcher) { watcher.Wake(); });
       const SteadyClock::time_point end = SteadyClock::now();
       const SteadyClock::duration taken = end - begin;
       log_->WaitBeyond(seen, tick);
+      // Pause longer the longer the round took, so that waking many watchers
+      // does not starve the changes.
       if (!WaitUntil(
               std::max(end + std::min(kMaxPause, kPauseFactor * taken),
                        SteadyClock::now() +
                            std::min(kMaxGather, taken / kGatherDivisor))))
         return;
+      // Encode the changes before the watchers wake, or each would need a task
+      // on the worker pool.
       seen = EncodeNew(seen);
     }
   }
@@ -171,7 +184,7 @@ std::string WatchHub::TokenAt(int64_t sequence, const std::string& view,
 std::string WatchHub::EncodeState(pb::Change kind,
                                   const core::Workspace& workspace,
                                   const std::string& token) const {
-  // Without a uid, nothing but the project is known.
+  // Without a uid, only the project is known: the record is unreadable.
   const bool exists = kind != pb::CHANGE_DELETED && !workspace.uid.empty();
   std::optional<core::Lease> lease;
   if (exists && options_.lease_of != nullptr)
@@ -192,6 +205,8 @@ std::optional<WatchHub::Message> WatchHub::FindEncoded(
 WatchHub::Message WatchHub::Encode(const core::LoggedChange& change,
                                    const std::string& view) {
   if (auto found = FindEncoded(change, view)) return *std::move(found);
+  // Encode without the lock. If two threads encode the same change, the second
+  // copy is dropped.
   const Message message(EncodeState(ToProto(change.kind), *change.workspace,
                                     TokenAt(change.sequence, view)));
   absl::MutexLock lock(&mutex_);
@@ -200,7 +215,7 @@ WatchHub::Message WatchHub::Encode(const core::LoggedChange& change,
   if (!added) return it->second;
   encoded_bytes_ += message.size();
   encoded_order_.push_back(it->first);
-  // Watchers that keep up need the newest only.
+  // Evict the oldest, because watchers that keep up need only the newest.
   while (encoded_bytes_ > options_.max_encoded_bytes) {
     const auto oldest = encoded_.find(encoded_order_.front());
     encoded_bytes_ -= oldest->second.size();

@@ -29,32 +29,32 @@ namespace mlops::rpc {
 
 namespace pb = mlops::workspace::v1;
 
-// What all watches share: one thread that wakes them when something has
-// changed, and the encoded changes, which are made once for all watchers with
-// the same view. Thread-safe.
+// State shared by all watches: one thread that wakes them when something has
+// changed, and the encoded changes. Each change is encoded once for all
+// watchers with the same view. Thread-safe.
 class WatchHub {
  public:
   struct Options {
     // An idle watcher gets SYNCED this often.
     absl::Duration synced_interval = absl::Seconds(10);
     size_t max_watchers = 4096;
-    // Memory for encoded changes. Those that are dropped are encoded again
-    // when a watcher needs them.
+    // Memory for encoded changes. Evicted ones are encoded again when a watcher
+    // needs them.
     size_t max_encoded_bytes = size_t{8} << 20;
     // Returns the live lease on a workspace. May be null.
     std::function<std::optional<core::Lease>(const core::Workspace&)> lease_of;
-    // Returns whether a workspace uses more than its quota, as far as is known.
-    // May be null.
+    // Returns whether a workspace is known to exceed its quota. May be null.
     std::function<bool(const core::Workspace&)> is_over_quota;
   };
 
-  // One watch. Its methods are called by one thread at a time; Remove() waits
+  // One watch. Only one thread at a time calls its methods. Remove() waits
   // until they have returned.
   class Watcher {
    public:
-    // Looks for new changes, and whether SYNCED is due.
+    // Looks for new changes, and sends SYNCED if it is due.
     virtual void Wake() = 0;
-    // Ends the watch with SHUTTING_DOWN. Called repeatedly until it has ended.
+    // Ends the watch with SHUTTING_DOWN. Called repeatedly until the watch has
+    // ended.
     virtual void End() = 0;
 
    protected:
@@ -65,7 +65,7 @@ class WatchHub {
   class Message {
    public:
     explicit Message(const std::string& encoded);
-    // The response as a message, and as a part of a batch.
+    // The response as a message on its own, and as an element of a batch.
     grpc::Slice alone() const {
       return field_.sub(prefix_bytes_, field_.size());
     }
@@ -79,59 +79,60 @@ class WatchHub {
 
   // `catalog` and `log` must outlive this.
   WatchHub(core::Catalog* catalog, core::ChangeLog* log, Options options);
-  // All watchers must have been removed.
+  // All watchers must have been removed before.
   ~WatchHub();
 
   // Returns UNAVAILABLE/OVERLOADED if there are too many watchers, and
   // UNAVAILABLE/SHUTTING_DOWN after EndAll().
   absl::Status Add(Watcher* watcher) ABSL_LOCKS_EXCLUDED(mutex_);
   void Remove(Watcher* watcher) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Ends all watches, and refuses new ones.
+  // Ends all watches and refuses new ones.
   void EndAll() ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Returns the token of the position after `sequence`.
+  // Returns the resume token for the position after `sequence`.
   std::string TokenAt(
       int64_t sequence, const std::string& view,
       std::optional<std::string> listed_through = std::nullopt) const;
-  // Returns the token with which a watcher gets every change from now on.
+  // Returns the resume token for every change from now on.
   std::string TokenNow(const std::string& view) const {
     return TokenAt(log_->last(), view);
   }
 
-  // Return the message about `change`. FindEncoded() returns nullopt if it is
-  // not encoded yet: that may take milliseconds, which must not block gRPC's
-  // own threads.
+  // Return the message about `change`. FindEncoded() returns nullopt if the
+  // change is not encoded yet, because encoding may take milliseconds, which
+  // must not block gRPC's own threads.
   std::optional<Message> FindEncoded(const core::LoggedChange& change,
                                      const std::string& view)
       ABSL_LOCKS_EXCLUDED(mutex_);
   Message Encode(const core::LoggedChange& change, const std::string& view)
       ABSL_LOCKS_EXCLUDED(mutex_);
-  // Return messages that are not shared.
+  // Return messages that other watchers do not share.
   Message EncodeListed(const core::Workspace& workspace,
                        const std::string& token) const;
   Message EncodeSynced(const std::string& token) const;
 
-  // Returns the last change that watchers who take batches may send. Later ones
-  // wait for the next round, so that a batch has all of them.
+  // Returns the sequence of the last change that batching watchers may send.
+  // Later changes wait for the next round, so that one batch contains all of
+  // them.
   int64_t released() const { return released_.load(); }
 
   core::Catalog& catalog() const { return *catalog_; }
   core::ChangeLog& log() const { return *log_; }
   const Options& options() const { return options_; }
   size_t watchers() const { return watchers_.size(); }
-  // Returns the memory of encoded changes, in bytes.
+  // Returns the size of the encoded changes in bytes.
   size_t encoded_bytes() const ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
-  // The sequence of a change and the view of its token.
+  // A change's sequence, and the view of its token.
   using Key = std::pair<int64_t, std::string>;
 
   void Run();
-  // Return false once the hub is to stop.
+  // Return false once the hub must stop.
   bool WaitForWatchers() ABSL_LOCKS_EXCLUDED(mutex_);
   bool WaitUntil(SteadyClock::time_point time) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Encodes the changes after `seen` for watchers without a restriction, and
-  // returns the last sequence.
+  // Encodes the changes after `seen` for watchers without a restriction.
+  // Returns the sequence of the newest change.
   int64_t EncodeNew(int64_t seen);
   // Encodes the current state of a workspace.
   std::string EncodeState(pb::Change kind, const core::Workspace& workspace,
@@ -144,7 +145,7 @@ class WatchHub {
   std::atomic<int64_t> released_;
   mutable absl::Mutex mutex_;
   absl::flat_hash_map<Key, Message> encoded_ ABSL_GUARDED_BY(mutex_);
-  // The keys of encoded_, the oldest first.
+  // Keys of encoded_, oldest first.
   std::deque<Key> encoded_order_ ABSL_GUARDED_BY(mutex_);
   size_t encoded_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   size_t watcher_count_ ABSL_GUARDED_BY(mutex_) = 0;

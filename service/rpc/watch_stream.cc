@@ -15,19 +15,19 @@ using core::ProjectName;
 using core::WorkspacePtr;
 
 constexpr size_t kMaxProjects = 1000;
-// A page of the list ends once it has this many bytes.
+// A page of the list ends once it exceeds this size.
 constexpr size_t kPageBytes = 64 << 10;
-// Workspaces examined for a page, of which the caller may see few.
+// Number of workspaces examined for a page, of which the caller may see few.
 constexpr int kMaxExamined = 4096;
 constexpr int kExaminedAtOnce = 256;
-// Changes of other projects that are passed over on a thread that all calls
-// share, and those that a task passes over.
+// Number of changes to other projects that a thread shared by all calls may
+// skip, and that a task may skip.
 constexpr int kMaxPassed = 64;
 constexpr int kMaxPassedByTask = 4096;
-// What a batch has at most, besides its last response.
+// Maximum size of a batch, without its last response.
 constexpr size_t kBatchBytes = 64 << 10;
-// A client that has not read its last message for this long does not delay
-// a shutdown.
+// A client that has not read its last message for this long no longer delays a
+// shutdown.
 constexpr SteadyClock::duration kEndGrace = std::chrono::milliseconds(500);
 
 absl::Status TooMuchUnread() {
@@ -47,6 +47,8 @@ WatchStream::WatchStream(WatchHub* hub, Calls* calls,
   absl::Status status = Admit(request);
   if (status.ok() && !memory_.Set(kWatchBytes)) status = TooMuchUnread();
   if (status.ok()) status = Parse(request);
+  // Add to the hub last: only a valid watch may occupy a place, and Wake() may
+  // run at once.
   if (status.ok()) {
     status = hub_->Add(this);
     added_ = status.ok();
@@ -70,6 +72,7 @@ absl::Status WatchStream::ParseProjects(
     const pb::WatchWorkspacesRequest& request) {
   for (const std::string& name : request.projects()) {
     ASSIGN_OR_RETURN(ProjectName project, ProjectName::Parse(name));
+    // Count distinct names only; clients may repeat them.
     if (!project_set_.insert(name).second) continue;
     if (project_set_.size() > kMaxProjects) {
       return core::FieldInvalid(
@@ -85,15 +88,19 @@ absl::Status WatchStream::ParseProjects(
 absl::Status WatchStream::ParseToken(const std::string& token) {
   absl::MutexLock lock(&mutex_);
   if (token.empty()) {
-    // Before anything is listed, so that no change falls in between.
+    // Take the position before listing anything, so that no change is lost in
+    // between.
     cursor_ = hub_->log().last();
     listing_ = true;
     return absl::OkStatus();
   }
   ASSIGN_OR_RETURN(core::ResumePoint point, core::DecodeResumeToken(token));
-  // Workspaces that the caller did not see before would be missing.
+  // With another view, a resumed list would lack workspaces that the caller did
+  // not see before.
   if (point.view != view_) return core::ResumeTokenExpired();
   ASSIGN_OR_RETURN(cursor_, hub_->log().Resume(point));
+  // A token from the middle of the list resumes the list after its last
+  // workspace.
   listing_ = point.listed_through.has_value();
   listed_through_ = std::move(point.listed_through).value_or("");
   return absl::OkStatus();
@@ -123,11 +130,13 @@ void WatchStream::Wake() {
 
 absl::Status WatchStream::CheckStillAllowed() {
   const SteadyClock::time_point now = SteadyClock::now();
+  // Checking a policy costs time, and Wake() runs for every change.
   if (absl::FromChrono(now - checked_) < hub_->options().synced_interval)
     return absl::OkStatus();
   checked_ = now;
   RETURN_IF_ERROR(calls().CheckAgain(call_));
-  // With another policy, other workspaces are visible: list again.
+  // With another policy, other workspaces are visible, so the client must list
+  // again.
   return calls().ViewOf(call_, call_.method) == view_
              ? absl::OkStatus()
              : core::ResumeTokenExpired();
@@ -141,6 +150,7 @@ void WatchStream::End() {
     if (!end_.has_value()) end_ = core::CutByShutdown();
     cancel = writing_ && now - *ending_ > kEndGrace;
   });
+  // Cancel without the lock, because gRPC may call OnCancel() on this thread.
   if (cancel) context().TryCancel();
 }
 
@@ -160,15 +170,18 @@ void WatchStream::Seek(int max_changes) {
 }
 
 WatchStream::Step WatchStream::Next() {
-  // Even while the client is slow, changes of other projects are passed over,
-  // so that only its own can be forgotten before it has read them.
+  // Skip changes to other projects even while the client is slow, so that the
+  // log can only outrun it by changes that it wants.
   Seek(kMaxPassed);
   if (end_.has_value() || writing_) return {};
   if (!ready_.empty()) return Write(TakeReady());
+  // A task may be about to move the cursor, so wait for it.
   if (tasks_ > 0) return {};
   if (listing_ || far_) return {.tasks = 1};
   if (next_ != nullptr) {
     if (!IsReleased()) return {};
+    // Encoded changes are sent from here; others need a task, because encoding
+    // may take long.
     const std::vector<grpc::Slice> parts = TakeEncoded();
     return parts.empty() ? Step{.tasks = 1} : Write(parts);
   }
@@ -180,6 +193,7 @@ WatchStream::Step WatchStream::Next() {
 std::vector<grpc::Slice> WatchStream::TakeReady() {
   std::vector<grpc::Slice> parts;
   size_t bytes = 0;
+  // Without `batched`, a message carries one response.
   do {
     bytes += ready_.front().size();
     parts.push_back(Form(ready_.front()));
@@ -195,6 +209,8 @@ std::vector<grpc::Slice> WatchStream::TakeEncoded() {
   do {
     const auto message = hub_->FindEncoded(*next_, view_);
     if (!message.has_value()) break;
+    // Move the cursor before seeking, or Seek() would find the same change
+    // again.
     cursor_ = next_->sequence;
     bytes += message->size();
     parts.push_back(Form(*message));
@@ -228,6 +244,7 @@ void WatchStream::Work() {
     SetEnd(std::move(wanted));
     return TaskDone([] {});
   }
+  // Copy the state, because Next() may move the cursor while this task works.
   core::LoggedChangePtr change;
   int64_t cursor = 0;
   bool listing = false;
@@ -251,6 +268,7 @@ void WatchStream::Work() {
 void WatchStream::EncodeChange(const core::LoggedChange& change) {
   const WatchHub::Message message = hub_->Encode(change, view_);
   TaskDone([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    // The cursor may already have passed other changes.
     cursor_ = std::max(cursor_, change.sequence);
     ready_bytes_ += message.size();
     ready_.push_back(message);
@@ -267,7 +285,7 @@ void WatchStream::ListSome(int64_t cursor, const std::string& listed_through) {
   Page page{.listed_through = listed_through};
   absl::Status filled;
   {
-    // Encode no page that there is no memory for.
+    // Reserve the memory first, so that no page is encoded in vain.
     absl::MutexLock lock(&mutex_);
     if (!memory_.Set(kWatchBytes + kPageBytes)) filled = TooMuchUnread();
   }
@@ -276,11 +294,12 @@ void WatchStream::ListSome(int64_t cursor, const std::string& listed_through) {
                                : FillFromProjects(cursor, page);
   }
   TaskDone([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    // Shrink the reservation to the actual size; a large record can also exceed
+    // it.
     if (filled.ok() && !memory_.Set(kWatchBytes + page.bytes))
       filled = TooMuchUnread();
     if (!filled.ok()) {
-      // Keep nothing of the page: a client that does not read delays the end of
-      // its call.
+      // Drop the page: a client that does not read delays the end of its call.
       if (!end_.has_value()) end_ = std::move(filled);
       return;
     }
@@ -292,6 +311,8 @@ void WatchStream::ListSome(int64_t cursor, const std::string& listed_through) {
 }
 
 absl::Status WatchStream::FillFromCatalog(int64_t cursor, Page& page) {
+  // Read the catalog in small portions and check for cancellation between them,
+  // because the caller may see only few of the workspaces.
   for (int examined = 0; examined < kMaxExamined; examined += kExaminedAtOnce) {
     core::ListQuery query{.page_size = kExaminedAtOnce};
     if (!page.listed_through.empty())
@@ -299,6 +320,8 @@ absl::Status WatchStream::FillFromCatalog(int64_t cursor, Page& page) {
     ASSIGN_OR_RETURN(const core::ListPage listed, hub_->catalog().List(query));
     for (const WorkspacePtr& workspace : listed.workspaces) {
       if (page.bytes > kPageBytes) return absl::OkStatus();
+      // Advance past hidden workspaces too, or the next page would examine them
+      // again.
       page.listed_through = workspace->project.str();
       if (Wants(page.listed_through)) Add(*workspace, cursor, page);
     }
@@ -308,8 +331,8 @@ absl::Status WatchStream::FillFromCatalog(int64_t cursor, Page& page) {
   return absl::OkStatus();
 }
 
-// They come last, and again if the client resumes before the end of the list.
-// A list has at most core::kMaxUnreachable of them.
+// Adds the unreadable workspaces, at most core::kMaxUnreachable. They come
+// last, and again if the client resumes before the end of the list.
 absl::Status WatchStream::AddUnreadable(int64_t cursor, Page& page) {
   ASSIGN_OR_RETURN(const core::ListPage first,
                    hub_->catalog().List({.page_size = 1}));
@@ -322,6 +345,7 @@ absl::Status WatchStream::AddUnreadable(int64_t cursor, Page& page) {
 }
 
 absl::Status WatchStream::FillFromProjects(int64_t cursor, Page& page) {
+  // Resume after the last project of the previous page.
   auto next =
       std::upper_bound(projects_.begin(), projects_.end(), page.listed_through,
                        [](const std::string& name, const auto& project) {

@@ -57,6 +57,8 @@ grpc::ServerUnaryReactor* WorkspaceService::GetWorkspace(
     *response = *std::move(encoded);
     return absl::OkStatus();
   };
+  // The slow path builds the message, because the record is too large for the
+  // cache.
   const auto in_time = [this](const auto& request, auto* response) {
     ASSIGN_OR_RETURN(const ProjectName project,
                      ProjectName::Parse(request.project()));
@@ -79,8 +81,8 @@ grpc::ServerUnaryReactor* WorkspaceService::ListWorkspaces(
                                     grpc::ByteBuffer* response) {
     ASSIGN_OR_RETURN(core::ListArgs args, FromProto(request));
     args.sight = parts_.calls->SightOf(call);
-    // Taken before the page, so that a watch misses nothing that changes
-    // meanwhile.
+    // Take the token before the page, so that a watch from there misses no
+    // change.
     const std::string resume_token =
         request.page_token().empty()
             ? parts_.watches->TokenNow(
@@ -96,8 +98,8 @@ grpc::ServerUnaryReactor* WorkspaceService::ListWorkspaces(
     *response = std::move(encoder).Finish(result, resume_token);
     return absl::OkStatus();
   };
-  // Without a restriction, a page takes little time, unless it has records
-  // so large that encoding each takes milliseconds.
+  // Unrestricted pages are fast, unless they contain records so large that
+  // encoding each takes milliseconds. Answer these on a worker.
   const auto at_once = [this, list](
                            const auto& request, auto* response,
                            CallInfo& call) -> std::optional<absl::Status> {
@@ -105,6 +107,8 @@ grpc::ServerUnaryReactor* WorkspaceService::ListWorkspaces(
       return std::nullopt;
     ListEncoder encoder(ListEncoder::kOnlyKept);
     absl::Status status = list(request, call, encoder, response);
+    // The page ends at the large record. Discard it; the worker builds a
+    // complete one.
     if (encoder.met_large()) return std::nullopt;
     return status;
   };
@@ -124,10 +128,14 @@ grpc::ServerUnaryReactor* WorkspaceService::UpdateWorkspace(
       kUpdateWorkspace, context, request, response,
       [this](const auto& request, auto* response, CallInfo& call) {
         ASSIGN_OR_RETURN(const core::UpdateArgs args, FromProto(request));
+        // With allow_missing the call may create the workspace, which needs
+        // that permission too.
         if (args.allow_missing)
           RETURN_IF_ERROR(parts_.calls->CheckPolicy(call, kCreateWorkspace));
         ASSIGN_OR_RETURN(const core::UpdateResult result,
                          parts_.authority->Update(args));
+        // The audit log needs the etag that was replaced, not the one in the
+        // request.
         call.old_etag = result.old_etag;
         Describe(*result.workspace, response);
         return absl::OkStatus();
@@ -155,10 +163,11 @@ grpc::ServerUnaryReactor* WorkspaceService::DeleteWorkspace(
 grpc::ServerUnaryReactor* WorkspaceService::EnsureWorkspace(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
-  // The workspace nearly always exists, and then Ensure is as fast as Get.
+  // The workspace nearly always exists, in which case Ensure is as fast as Get.
   const auto find = [this](const auto& request, auto* response,
                            CallInfo& call) -> std::optional<absl::Status> {
     ASSIGN_OR_RETURN(const core::CreateArgs args, FromProto(request));
+    // Reading a template may block on the disk.
     if (parts_.authority->UsesTemplate(args)) return std::nullopt;
     const auto existing = parts_.authority->EnsureExisting(args);
     if (absl::IsNotFound(existing.status())) return std::nullopt;
@@ -167,6 +176,7 @@ grpc::ServerUnaryReactor* WorkspaceService::EnsureWorkspace(
         EncodeKeptAsFound(**existing, parts_.authority->LeaseOf(**existing));
     if (!encoded.has_value()) return std::nullopt;
     *response = *std::move(encoded);
+    // Nothing was created, so the audit log need not record the call.
     call.changes_nothing = true;
     return absl::OkStatus();
   };
@@ -224,6 +234,7 @@ grpc::ServerUnaryReactor* WorkspaceService::GetWorkspaceStatus(
     const core::StatusArgs args{.max_staleness = staleness,
                                 .counts_only = request.counts_only()};
     const auto cancelled = [context] { return context->IsCancelled(); };
+    // With a uid, the request is about a workspace in the trash.
     ASSIGN_OR_RETURN(const core::StatusResult result,
                      request.uid().empty()
                          ? parts_.authority->Status(project, args, cancelled)
@@ -283,7 +294,7 @@ grpc::ServerUnaryReactor* WorkspaceService::AcquireLease(
         ASSIGN_OR_RETURN(const core::Leases::Acquired acquired,
                          parts_.authority->AcquireLease(args.project,
                                                         args.holder, args.ttl));
-        // The audit log need not repeat who holds the lease.
+        // A renewal need not be audited: the holder stays the same.
         call.changes_nothing = acquired.renewed;
         ToProto(acquired.lease, response);
         return absl::OkStatus();
@@ -297,6 +308,7 @@ grpc::ServerUnaryReactor* WorkspaceService::ReleaseLease(
       kReleaseLease, context, request, response,
       [this](const auto& request, auto*, CallInfo& call) {
         ASSIGN_OR_RETURN(const LeaseArgs args, FromProto(request));
+        // Force takes the lease from its holder, which needs an administrator.
         if (args.force)
           RETURN_IF_ERROR(parts_.calls->CheckPolicy(call, kDeleteWorkspace));
         ASSIGN_OR_RETURN(const bool released,
@@ -313,7 +325,7 @@ grpc::ServerUnaryReactor* WorkspaceService::GetServerInfo(
   return parts_.calls->Unary<pb::GetServerInfoRequest, pb::ServerInfo>(
       kGetServerInfo, context, request, response,
       [this](const auto&, auto* response, CallInfo& call) {
-        // It shows what lists show.
+        // Count only the workspaces that lists would show to the caller.
         ASSIGN_OR_RETURN(const int64_t count,
                          parts_.authority->Count(
                              parts_.calls->SightOf(call, kListWorkspaces)));

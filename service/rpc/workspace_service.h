@@ -19,7 +19,7 @@ namespace mlops::rpc {
 
 namespace pb = mlops::workspace::v1;
 
-// What GetServerInfo returns in addition to the authority's own data.
+// The data that GetServerInfo returns in addition to the authority's.
 struct ServerFacts {
   std::string version;
   std::string base_path;
@@ -28,7 +28,7 @@ struct ServerFacts {
   std::vector<std::string> features;
 };
 
-// What the handlers call. All pointers must outlive the service.
+// The objects that the handlers use. All pointers must outlive the service.
 struct ServiceParts {
   core::Authority* authority = nullptr;
   ArtifactStreams* artifacts = nullptr;
@@ -42,8 +42,8 @@ struct ServiceParts {
 // WorkspaceService on top of an Authority: each handler converts the request,
 // calls the authority, and converts the result. Thread-safe.
 //
-// workspace_service.cc has the methods of workspaces, artifact_methods.cc those
-// of artifacts.
+// workspace_service.cc implements the workspace methods, artifact_methods.cc
+// the artifact methods.
 class WorkspaceService final : public RawService {
  public:
   WorkspaceService(const ServiceParts& parts, ServerFacts facts)
@@ -128,7 +128,8 @@ class WorkspaceService final : public RawService {
                                           grpc::ByteBuffer* response) override;
 
  private:
-  // Converts a workspace with its lease; the second adds only the lease.
+  // Describe() converts a workspace with its lease; AddLease() adds only the
+  // lease.
   void Describe(const core::Workspace& workspace, pb::Workspace* message) const;
   void AddLease(const core::Workspace& workspace, pb::Workspace* message) const;
 

@@ -33,15 +33,15 @@ namespace {
 
 using base::UniqueFd;
 
-// Reserved for the files of running calls.
+// Descriptors reserved for the files of running calls.
 constexpr int kReservedDescriptors = 256;
-// Delay before the next accept(2) after one failed for lack of a resource.
+// Delay before the next accept(2) after one has failed for lack of a resource.
 constexpr absl::Duration kPause = absl::Milliseconds(20);
-// How often connections that were ended for resets halve the maximum.
+// Connections ended for resets halve the maximum at most this many times.
 constexpr double kMaxHalvings = 5;
 
-// A full disk has a code of its own, because the caller can then use
-// a socket elsewhere.
+// Returns an error for the operator. A full disk has its own code, because the
+// caller can then use a socket elsewhere.
 absl::Status CannotListen(absl::string_view address, int error) {
   const std::string message =
       absl::StrCat("cannot listen on ", address, ": ", std::strerror(error));
@@ -54,22 +54,24 @@ void SetOption(int fd, int level, int name, int value) {
   ::setsockopt(fd, level, name, &value, sizeof(value));
 }
 
-// The number of the Unix connection that this thread is handing to gRPC,
-// else 0. Peers of Unix sockets have no names.
+// Number of the Unix connection that this thread is handing to gRPC, or 0 for
+// none. Peers of Unix sockets have no names.
 thread_local uint64_t unix_connection = 0;
 
-// Calls the system call directly, because this file replaces getpeername(2).
+// Makes the system call directly, because this file replaces getpeername(2).
 int SystemPeerName(int fd, sockaddr* name, socklen_t* size) {
   return static_cast<int>(::syscall(SYS_getpeername, fd, name, size));
 }
 
-// Returns the name that gRPC will have for the peer of `fd`,
-// as CallbackServerContext::peer() returns it.
+// Returns the name that gRPC will give to the peer of `fd`, which
+// CallbackServerContext::peer() returns.
 std::string PeerName(int fd) {
   sockaddr_storage storage = {};
   socklen_t size = sizeof(storage);
   auto* const name = reinterpret_cast<sockaddr*>(&storage);
   if (SystemPeerName(fd, name, &size) != 0) return "";
+  // Give each Unix connection a unique name; getpeername() below reports it to
+  // gRPC.
   if (name->sa_family == AF_UNIX) {
     static std::atomic<uint64_t> last = 0;
     unix_connection = ++last;
@@ -84,11 +86,13 @@ std::string PeerName(int fd) {
     return absl::StrCat("ipv4:", host, ":", port);
   }
   const in6_addr& address = reinterpret_cast<sockaddr_in6*>(name)->sin6_addr;
+  // gRPC shows an IPv4 client of a dual-stack socket with its IPv4 address.
   if (IN6_IS_ADDR_V4MAPPED(&address)) {
     ::inet_ntop(AF_INET, &address.s6_addr[12], host, sizeof(host));
     return absl::StrCat("ipv4:", host, ":", port);
   }
   ::inet_ntop(AF_INET6, &address, host, sizeof(host));
+  // gRPC percent-encodes the brackets of an IPv6 address.
   return absl::StrCat("ipv6:%5B", host, "%5D:", port);
 }
 
@@ -104,6 +108,8 @@ std::optional<uid_t> UserAt(int fd) {
 // Ends a connection and discards all received bytes that gRPC has not read.
 void EndConnection(int fd) {
   ::shutdown(fd, SHUT_RDWR);
+  // Drain the socket, so that gRPC sees the end at once. Bound the loop,
+  // because the client may keep sending.
   char buffer[1 << 16];
   for (int i = 0;
        i < 1000 && ::recv(fd, buffer, sizeof(buffer), MSG_DONTWAIT) > 0; ++i) {
@@ -114,6 +120,7 @@ int MaxDescriptor() {
   rlimit limit;
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return 0;
   const rlim_t most = std::min<rlim_t>(limit.rlim_cur, 1 << 30);
+  // Reserve at most half of a small limit.
   return static_cast<int>(most -
                           std::min<rlim_t>(most / 2, kReservedDescriptors));
 }
@@ -123,6 +130,7 @@ int MaxDescriptor() {
 absl::StatusOr<std::unique_ptr<Acceptor>> Acceptor::Listen(
     std::vector<std::string> addresses, std::optional<gid_t> socket_group) {
   auto acceptor = std::unique_ptr<Acceptor>(new Acceptor());
+  // Closing the write end wakes the thread from poll(2).
   int ends[2];
   if (::pipe(ends) != 0)
     return CannotListen("any address", std::strerror(errno));
@@ -157,17 +165,18 @@ absl::Status Acceptor::ListenUnix(const std::string& path,
   path.copy(name.sun_path, sizeof(name.sun_path) - 1);
   const auto* const raw_name = reinterpret_cast<const sockaddr*>(&name);
   const UniqueFd probe = NewSocket(AF_UNIX);
-  // EAGAIN: a server listens, but its queue is full.
+  // EAGAIN means that a server listens, but its queue is full.
   if (::connect(probe.get(), raw_name, sizeof(name)) == 0 || errno == EAGAIN) {
     return CannotListen(address, "another server listens on it");
   }
-  // No server listens, so the file is a leftover.
+  // No server listens, so the file is a leftover. bind(2) fails unless it is
+  // removed.
   struct stat info;
   if (::lstat(path.c_str(), &info) == 0 && S_ISSOCK(info.st_mode))
     ::unlink(path.c_str());
   UniqueFd fd = NewSocket(AF_UNIX);
-  // The umask sets the mode at creation. A chmod afterwards would follow a link
-  // that another process put there in between.
+  // Set the mode through the umask. A chmod after the creation would follow a
+  // symbolic link that another process put there in between.
   const mode_t old_umask = ::umask(group.has_value() ? 0117 : 0177);
   const bool bound = fd.ok() && ::bind(fd.get(), raw_name, sizeof(name)) == 0;
   const int bind_error = errno;
@@ -184,6 +193,7 @@ absl::Status Acceptor::ListenUnix(const std::string& path,
   }
   if (::listen(fd.get(), kBacklog) != 0 || ::lstat(path.c_str(), &info) != 0)
     return CannotListen(address, errno);
+  // Remember the file's identity, so that Stop() removes only this file.
   socket_files_.push_back({path, info.st_dev, info.st_ino});
   listeners_.push_back({std::move(fd), Transport::kUnix, proxy});
   return absl::OkStatus();
@@ -199,10 +209,11 @@ Acceptor::~Acceptor() { Stop(); }
 
 void Acceptor::Stop() {
   stop_write_.Reset();
+  // Join first: the thread uses the listeners and adds connections.
   if (thread_.joinable()) thread_.join();
   listeners_.clear();
-  // If the base was removed and recreated, the name may now belong to another
-  // server's socket.
+  // Compare the identity: if the base was removed and recreated, the name may
+  // now belong to another server's socket.
   for (const auto& [path, device, inode] : std::exchange(socket_files_, {})) {
     struct stat info;
     if (::lstat(path.c_str(), &info) == 0 && info.st_dev == device &&
@@ -229,6 +240,8 @@ bool Acceptor::NoteReset(const std::string& peer) {
     if (it == connections_.end()) return false;
     const auto now = std::chrono::steady_clock::now();
     LeakyBucket& resets = it->second.resets;
+    // Each connection ended recently halves the maximum, so that a client gains
+    // little by reconnecting.
     resets.Drain(now, kResetsPerSecond);
     const double halvings = ended_.Drain(now, 1 / kForgetSeconds);
     if (++resets.level <= kMaxResets / std::exp2(halvings)) return false;
@@ -247,7 +260,7 @@ bool Acceptor::Disconnect(const std::string& peer) {
     connections_.erase(it);
     ++counts_.cut;
   }
-  // Without the lock, because it reads what has arrived.
+  // Reads what has arrived, so it must not hold the lock.
   EndConnection(fd.get());
   return true;
 }
@@ -272,7 +285,8 @@ void Acceptor::Run() {
     polled = {{.fd = stop_read_.get(), .events = POLLIN}};
     for (const Listener& listener : listeners_)
       polled.push_back({.fd = listener.fd.get(), .events = POLLIN});
-    // Poll the connections too, to notice when they end.
+    // Poll the connections too, to notice when they end. Without events,
+    // poll(2) reports only errors and hang-ups.
     {
       absl::MutexLock lock(&mutex_);
       for (const auto& [peer, connection] : connections_)
@@ -280,7 +294,7 @@ void Acceptor::Run() {
     }
     if (::poll(polled.data(), polled.size(), -1) < 0) continue;
     if (polled.front().revents != 0) return;
-    // Do this first: a new connection could reuse the descriptor number of one
+    // Forget first: a new connection could reuse the descriptor number of one
     // that has ended.
     Forget(polled);
     for (size_t i = 1; i <= listeners_.size(); ++i) {
@@ -304,20 +318,22 @@ void Acceptor::Forget(const std::vector<pollfd>& polled) {
 void Acceptor::AcceptFrom(const Listener& listener) {
   UniqueFd fd(::accept(listener.fd.get(), nullptr, nullptr));
   if (!fd.ok()) {
+    // Pause when descriptors or memory have run out, because poll(2) would
+    // return at once.
     const bool transient =
         errno == EAGAIN || errno == EINTR || errno == ECONNABORTED;
     if (!transient) absl::SleepFor(kPause);
     return;
   }
   // The kernel assigns the lowest free number, so a high number means that many
-  // descriptors are in use.
+  // descriptors are in use. Returning closes the connection.
   if (fd.get() >= max_descriptor_) {
     absl::MutexLock lock(&mutex_);
     ++counts_.refused;
     return;
   }
   SetSocketFlags(fd.get());
-  // A Unix socket rejects this option, without harm.
+  // A Unix socket rejects this option, which does no harm.
   SetOption(fd.get(), IPPROTO_TCP, TCP_NODELAY, 1);
   // The duplicate lets us end the connection after gRPC has taken over `fd`.
   UniqueFd ours(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 0));
@@ -328,35 +344,38 @@ void Acceptor::AcceptFrom(const Listener& listener) {
     if (const std::optional<uid_t> user = UserAt(fd.get()))
       connection.peer = {.user = *user, .proxy = listener.proxy};
   }
+  // Register the connection before gRPC can ask for its peer.
   {
     absl::MutexLock lock(&mutex_);
     connections_[std::move(peer)] = std::move(connection);
     ++counts_.accepted;
   }
   handler_(listener.transport, listener.fd.get(), fd.Release());
+  // From here on, getpeername() on this thread reports the system's names.
   unix_connection = 0;
 }
 
 }  // namespace mlops::server
 
-// Replaces the C library's function. gRPC calls it when it takes
-// over a connection, and identifies the connection by the result.
-// Peers of Unix sockets have no names, so gRPC could not tell them apart;
-// this returns a unique one on the thread that hands the connection over.
+// Replaces the C library's function. gRPC calls it when it takes over a
+// connection, and identifies the connection by the result. Peers of Unix
+// sockets have no names, so gRPC could not tell them apart. This function
+// returns a unique name on the thread that hands the connection over.
 extern "C" int getpeername(int fd, sockaddr* name, socklen_t* size) noexcept {
   const socklen_t room = *size;
   const int result = mlops::server::SystemPeerName(fd, name, size);
   if (result != 0 || mlops::server::unix_connection == 0 ||
       name->sa_family != AF_UNIX)
     return result;
-  // A name in the abstract namespace begins with a NUL and is not terminated
-  // by one.
+  // A name in the abstract namespace begins with a NUL and does not end with
+  // one.
   const std::string text =
       absl::StrCat("client-", mlops::server::unix_connection);
   sockaddr_un named = {.sun_family = AF_UNIX};
   text.copy(named.sun_path + 1, sizeof(named.sun_path) - 1);
   *size =
       static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + text.size());
+  // Like the system call, truncate the name but return its full size.
   std::memcpy(name, &named, std::min(room, *size));
   return 0;
 }

@@ -25,27 +25,28 @@
 namespace mlops::server {
 
 // Owns the sockets on which the server listens, and the thread that accepts
-// connections and hands them to gRPC. gRPC's own accept loop never accepts
-// again after it once ran out of descriptors, takes the name of a Unix socket
-// from the server that listens on it, and does not report why it cannot bind.
+// connections and hands them to gRPC. gRPC's own accept loop has three defects:
+// it stops accepting for good once it runs out of descriptors, it takes a Unix
+// socket's name from the server that listens on it, and it does not report why
+// it cannot bind.
 //
-// Keeps a duplicate descriptor of each connection, so that it can disconnect
-// an abusive client: gRPC 1.51 limits neither how many calls a client may open
-// and reset, nor their cost.
+// Keeps a duplicate descriptor of each connection, so that it can disconnect an
+// abusive client: gRPC 1.51 limits neither how many calls a client may open and
+// reset, nor their cost.
 //
 // Not thread-safe, except for NoteReset(), Disconnect(), SocketPeerOf() and
 // counts().
 class Acceptor {
  public:
   enum class Transport { kUnix, kTcp };
-  // Takes over an accepted connection and the ownership of `fd`.
-  // Called on the acceptor's thread.
+  // Takes over an accepted connection and owns `fd`. Runs on the acceptor's
+  // thread.
   using Handler =
       std::function<void(Transport transport, int listener_fd, int fd)>;
 
   // Listens on all `addresses`, which CheckAddress() must have accepted.
   // Only this user, and the members of `socket_group` if given, can connect
-  // to Unix sockets. A socket file that no process listens on is replaced.
+  // to Unix sockets. Replaces a socket file that no process listens on.
   // Errors are sentences for the operator:
   //   FAILED_PRECONDITION if an address is in use or cannot be bound,
   //     or this user cannot give a socket to the group;
@@ -57,53 +58,55 @@ class Acceptor {
   // Calls Stop().
   ~Acceptor();
 
-  // Also listens on the Unix socket `path`, as Listen() does, for a proxy.
-  // Only this user, and the members of `group` if given, can connect to it.
-  // It is not one of addresses(), because no other client may use it.
-  // Call it before Start(). Returns the errors of Listen().
+  // Also listens on the Unix socket `path` for a proxy, as Listen() does. Only
+  // this user, and the members of `group` if given, can connect to it.
+  // addresses() does not contain it, because no other client may use it. Must
+  // be called before Start(). Returns the errors of Listen().
   absl::Status ListenForProxy(const std::string& path,
                               std::optional<gid_t> group);
 
   // The addresses, with the actual port where port 0 was requested.
   const std::vector<std::string>& addresses() const { return addresses_; }
 
-  // Starts to accept connections; until then they are queued. Must be called
-  // once. If most of the process's descriptors are in use, new connections
-  // are closed at once, so that the server can still open its own files.
+  // Starts accepting connections; until then they are queued. Must be called
+  // once. Closes new connections at once if most of the process's descriptors
+  // are in use, so that the server can still open its own files.
   void Start(Handler handler);
 
   // Joins the thread, closes the sockets, and ends all connections.
   // Removes the socket files, unless another process has replaced them.
   void Stop();
 
-  // Notes that the client at `peer`, as gRPC names it, cancelled a call.
-  // If the client has exceeded kResetsPerSecond by kMaxResets calls,
-  // ends its connection and returns true. Each connection ended so halves
-  // the maximum for all, down to 1/32, and is forgotten after kForgetSeconds:
-  // a client that connects again and again costs the server ever less.
+  // Records that the client at `peer`, as gRPC names it, cancelled a call. If
+  // the client has exceeded kResetsPerSecond by kMaxResets calls, ends its
+  // connection and returns true. Each connection ended this way halves the
+  // maximum for all connections, down to 1/32, and is forgotten after
+  // kForgetSeconds. A client that reconnects again and again thus costs the
+  // server ever less.
   bool NoteReset(const std::string& peer);
   static constexpr double kMaxResets = 1000;
   static constexpr double kResetsPerSecond = 100;
   static constexpr double kForgetSeconds = 10;
 
-  // Ends the connection of the client at `peer`. False if there is none.
+  // Ends the connection of the client at `peer`. Returns false if there is
+  // none.
   bool Disconnect(const std::string& peer);
 
   // The process that connected to a Unix socket.
   struct SocketPeer {
     uid_t user;
-    // Whether it is the socket of ListenForProxy().
+    // Whether the process connected to the socket of ListenForProxy().
     bool proxy;
   };
-  // Returns the process that connected to a Unix socket as `peer`;
-  // nullopt for other peers.
+  // Returns the process that connected to a Unix socket as `peer`, or nullopt
+  // for other peers.
   std::optional<SocketPeer> SocketPeerOf(const std::string& peer) const
       ABSL_LOCKS_EXCLUDED(mutex_);
 
   struct Counts {
-    // Connections that exist now.
+    // Number of open connections.
     size_t open = 0;
-    // Connections so far: handed to gRPC, refused because most descriptors were
+    // Total connections: handed to gRPC, refused because most descriptors were
     // in use, and ended by NoteReset() or Disconnect().
     uint64_t accepted = 0;
     uint64_t refused = 0;
@@ -114,14 +117,14 @@ class Acceptor {
  private:
   Acceptor() = default;
 
-  // The file of a socket of ours, identified by device and inode.
+  // A socket file that we created, identified by device and inode.
   struct SocketFile {
     std::string path;
     dev_t device;
     ino_t inode;
   };
 
-  // Counts events, of which time offsets `per_second`.
+  // Counts events; the level sinks by `per_second`.
   struct LeakyBucket {
     // Returns the level at `now`.
     double Drain(std::chrono::steady_clock::time_point now, double per_second);
@@ -160,12 +163,12 @@ class Acceptor {
   std::thread thread_;
 
   mutable absl::Mutex mutex_;
-  // Without `open`.
+  // All counts except `open`.
   Counts counts_ ABSL_GUARDED_BY(mutex_);
-  // Keyed by gRPC's name of the peer.
+  // Keyed by the peer's name in gRPC.
   absl::flat_hash_map<std::string, Connection> connections_
       ABSL_GUARDED_BY(mutex_);
-  // The connections that NoteReset() has ended.
+  // Counts the connections that NoteReset() has ended.
   LeakyBucket ended_ ABSL_GUARDED_BY(mutex_);
 };
 

@@ -33,8 +33,8 @@ fs::BaseLock::Names LockNames() {
 }
 
 // Makes a new directory, and all parents created with it, survive a power cut.
-// Directories further up may be inaccessible; they were durable before,
-// so errors are ignored.
+// Ignores errors, because directories further up may be inaccessible; those
+// were durable before.
 void SyncParents(const std::filesystem::path& dir) {
   for (auto parent = dir.parent_path();; parent = parent.parent_path()) {
     if (const auto opened = fs::OpenBaseDir(parent.string()); opened.ok())
@@ -43,8 +43,8 @@ void SyncParents(const std::filesystem::path& dir) {
   }
 }
 
-// Describes the server that owns a base, from the content of its lock file,
-// which is not trusted to be valid.
+// Describes the server that owns a base. Its lock file's `content` may be
+// invalid.
 std::string DescribeOwner(const std::string& content) {
   const auto owner =
       nlohmann::json::parse(content, nullptr, /*allow_exceptions=*/false);
@@ -73,6 +73,7 @@ absl::Status Served(const std::string& base) {
 absl::Status CannotLock(const std::string& base, const absl::Status& why) {
   const std::string sentence = absl::StrCat("cannot lock the base directory ",
                                             base, ": ", why.message());
+  // Suggest --read-only only if the base can actually be read.
   if (!absl::IsPermissionDenied(why) ||
       ::access(base.c_str(), R_OK | X_OK) != 0)
     return Refusal(sentence);
@@ -98,14 +99,17 @@ absl::StatusOr<std::string> MakeBase(const std::string& base, bool read_only) {
                                 " the base directory ", base, ": ",
                                 error.message()));
   }
+  // create_directories() succeeds if the path leads to something that exists.
   if (!std::filesystem::is_directory(real, error))
     return Refusal(absl::StrCat(base, " is not a directory"));
+  // A new base must survive a power cut before it contains workspaces.
   if (made) SyncParents(real);
   return real.string();
 }
 
 absl::StatusOr<std::unique_ptr<fs::BaseLock>> LockBase(const std::string& base,
                                                        bool read_only) {
+  // A read-only server takes no lock; it only notices when the base is moved.
   if (read_only) {
     auto watch = fs::BaseLock::Watch(base);
     if (!watch.ok())
@@ -116,14 +120,15 @@ absl::StatusOr<std::unique_ptr<fs::BaseLock>> LockBase(const std::string& base,
   auto lock = fs::BaseLock::Acquire(base, LockNames());
   if (absl::IsFailedPrecondition(lock.status())) return Served(base);
   if (!lock.ok()) return CannotLock(base, lock.status());
-  // If directories cannot be locked and the lock file was removed,
-  // only an answering socket reveals another server.
+  // Also try the socket: it alone reveals another server if directories cannot
+  // be locked and the lock file was removed.
   if (const auto socket = UnixSocketAddress(base);
       socket.ok() && IsAnswered(*socket))
     return Served(base);
   absl::Status made = (*lock)->MakeFile();
   if (absl::IsFailedPrecondition(made)) return Served(base);
-  // Start even if the lock file cannot be written: deletions free space.
+  // Start even if the disk is too full for the lock file, because deletions
+  // free space.
   if (!made.ok() && !absl::IsResourceExhausted(made))
     return CannotLock(base, made);
   return lock;
@@ -136,7 +141,7 @@ std::string OwnerContent(const std::vector<std::string>& addresses) {
       {"addresses", addresses},
       {"version", std::string(kVersion)},
       {"start_time", absl::FormatTime(absl::Now(), absl::UTCTimeZone())}};
-  // A path may contain any bytes. Replacing invalid ones is harmless,
+  // A path may contain arbitrary bytes. Replacing the invalid ones is harmless,
   // because clients try the base's own socket first.
   return owner.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) +
          "\n";
@@ -147,6 +152,7 @@ absl::Status WriteGitignore(const fs::Dir& base) {
   auto file = dir->CreateFile(core::layout::kGitignoreFile);
   if (absl::IsAlreadyExists(file.status())) return absl::OkStatus();
   RETURN_IF_ERROR(file.status());
+  // Remove a partial file, so that the next start writes it again.
   absl::Status written = (*file)->Write("*\n");
   if (!written.ok())
     dir->RemoveFile(core::layout::kGitignoreFile).IgnoreError();
@@ -158,8 +164,8 @@ base::UniqueFd LockDirOf(absl::string_view unix_address) {
       std::string(absl::StripPrefix(unix_address, "unix:")));
   base::UniqueFd dir(
       ::open(socket.parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  // The lock is held for milliseconds. Give up after 2 s, so that a process
-  // that holds it longer does not block others.
+  // The lock is normally held for milliseconds. Give up after 2 s, so that a
+  // process that holds it longer does not block others.
   for (int i = 0;
        i < 200 && dir.ok() && ::flock(dir.get(), LOCK_EX | LOCK_NB) != 0; ++i) {
     absl::SleepFor(absl::Milliseconds(10));

@@ -20,7 +20,8 @@ namespace {
 
 constexpr int kUsageError = 2;
 
-// Prints the settings as the file of --config, with their sources as comments.
+// Prints the settings in the format of the --config file, with their sources as
+// comments.
 void PrintSettings(const Config& config, std::ostream& out) {
   for (const Setting& setting : config.settings) {
     out << setting.name << " = " << setting.value << "  # " << setting.source
@@ -32,7 +33,8 @@ int CheckConfig(const Config& config) {
   std::vector<std::string> problems = FindContradictions(config);
   for (std::string& problem : FindUnusableFiles(config))
     problems.push_back(std::move(problem));
-  // Files that can be read are also parsed.
+  // Parse the files only if all of them can be read, or one mistake would be
+  // reported twice.
   if (problems.empty()) {
     for (const absl::Status& status :
          {OpenGate(config).status(), LoadTls(config).status()}) {
@@ -49,8 +51,8 @@ int CheckConfig(const Config& config) {
   return problems.empty() ? 0 : 1;
 }
 
-// The flags and commands, and what parsing them has found. Commands take the
-// settings of the server too, so that they see the same files.
+// The flags and commands, and the result of parsing them. Commands accept the
+// server's settings too, so that they see the same files.
 class CommandLine {
  public:
   CommandLine() {
@@ -70,7 +72,7 @@ class CommandLine {
         "with the source of each, and exit");
   }
 
-  // Returns the first problem; throws what CLI11 throws for the flags.
+  // Returns the first problem. Throws CLI::ParseError for the flags.
   absl::Status Parse(int argc, char** argv) {
     app_.parse(argc, argv);
     return AddOtherSources(app_, config_);
@@ -89,10 +91,12 @@ class CommandLine {
     return std::nullopt;
   }
 
-  // Prints what `error` asks for, or returns it as a sentence.
+  // Prints the help or version that `error` asks for, or returns the error as a
+  // sentence.
   absl::StatusOr<int> Explain(const CLI::ParseError& error) const {
     if (error.get_exit_code() == 0) return app_.exit(error);
     std::string sentence = error.what();
+    // Name the nearest flag, because most unknown flags are misspelled.
     const std::vector<std::string> extras = app_.remaining(true);
     if (!extras.empty() && absl::StartsWith(extras.front(), "--")) {
       const std::string name =
@@ -195,7 +199,8 @@ absl::Status FirstContradiction(const Config& config) {
                           : absl::InvalidArgumentError(problems.front());
 }
 
-// Like ParseCommandLine(), but returns the sentence.
+// Like ParseCommandLine(), but returns the error's sentence instead of printing
+// it.
 absl::StatusOr<std::variant<Config, int>> Parse(int argc, char** argv) {
   CommandLine line;
   try {
@@ -203,6 +208,7 @@ absl::StatusOr<std::variant<Config, int>> Parse(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return line.Explain(error);
   }
+  // Commands run before the check: they need only some of the settings.
   if (const std::optional<int> exit_code = line.RunCommand()) return *exit_code;
   RETURN_IF_ERROR(FirstContradiction(line.config()));
   return line.config();

@@ -23,9 +23,9 @@ namespace mlops::server {
 //   standard error.
 std::variant<Config, int> ParseCommandLine(int argc, char** argv);
 
-// Reads the settings again from the same command line as ParseCommandLine().
-// The file may have changed. Prints nothing. INVALID_ARGUMENT, as a sentence
-// for the operator, if a setting is invalid.
+// Rereads the settings from the same command line as ParseCommandLine(),
+// because the file may have changed. Prints nothing. Returns INVALID_ARGUMENT,
+// as a sentence for the operator, if a setting is invalid.
 absl::StatusOr<Config> ReadConfigAgain(int argc, char** argv);
 
 }  // namespace mlops::server

@@ -11,10 +11,10 @@
 
 namespace mlops::server {
 
-// Which clients must present a certificate on connections with TLS.
+// Whether clients must present a certificate on TLS connections.
 enum class ClientCertificates { kNone, kOptional, kRequired };
 
-// A setting as text, for people and to compare configurations.
+// A setting as text, to show it and to compare configurations.
 struct Setting {
   // The name of the flag without "--", which is also the key in the file.
   std::string name;
@@ -24,86 +24,87 @@ struct Setting {
   std::string source;
 };
 
-// The settings of the server. Each field has the name of a flag; the flags have
-// the defaults and the help. ParseCommandLine() in commands.h reads them.
+// The settings of the server. Each field is named after its flag; the flags
+// define the defaults and the help. ParseCommandLine() in commands.h reads
+// them.
 struct Config {
-  // The directory of the workspaces; created if missing.
+  // Directory of the workspaces; created if missing.
   std::string base;
   // Take no lock, change nothing below the base, and refuse changes.
   bool read_only = false;
   // Wait until no other server holds the base, instead of failing.
   bool wait = false;
 
-  // Additional addresses: "unix:<path>" or "<host>:<port>";
-  // see Server::addresses().
+  // Additional addresses, "unix:<path>" or "<host>:<port>"; see
+  // Server::addresses().
   std::vector<std::string> listen;
   // Allow addresses that other machines can reach, without encryption.
   bool insecure = false;
-  // The group that may connect to the Unix sockets; "" means only this user.
+  // Group that may connect to the Unix sockets; "" means only this user.
   std::string socket_group;
-  // The path of a Unix socket for a reverse proxy that names the callers
-  // in the header `proxy_header`; "" means none.
+  // Path of a Unix socket for a reverse proxy, which names the caller in the
+  // header `proxy_header`; "" means none.
   std::string proxy_socket;
-  // The group that may connect to it; "" means only this user.
+  // Group that may connect to the proxy socket; "" means only this user.
   std::string proxy_group;
   std::string proxy_header = "x-forwarded-user";
 
-  // PEM files for TLS on all TCP addresses; "" means without TLS.
+  // PEM files for TLS on all TCP addresses; "" means no TLS.
   std::string tls_cert;
   std::string tls_key;
-  // The authorities that issue clients' certificates.
+  // Certificates of the authorities that issue client certificates.
   std::string tls_client_ca;
   ClientCertificates tls_client_auth = ClientCertificates::kNone;
 
-  // Files that say who may call and do what; "" means none.
+  // Files that define who may call and do what; "" means none.
   std::string tokens;
   std::string jwks;
   std::string jwt_issuer;
   std::string jwt_audience;
   std::string policy;
 
-  // The pattern (RE2) that the names of new workspaces must match as a whole;
-  // "" allows all.
+  // Pattern (RE2) that the whole name of a new workspace must match; "" allows
+  // all.
   std::string project_pattern;
-  // Warn if the disk has fewer free bytes; 0 means never.
+  // Warn if the disk has fewer free bytes than this; 0 means never.
   int64_t min_free_bytes = 0;
-  // Then purge workspaces from the trash before their purge time.
+  // While it has, purge workspaces from the trash before their purge time.
   bool purge_early = false;
 
-  // The template of workspaces whose creator names none; "" means none.
+  // Template of workspaces whose creator names none; "" means none.
   std::string default_template;
   // How long the trash keeps a workspace.
   absl::Duration purge_delay = absl::Hours(72);
-  // Exit after this time without a call.
+  // Exit after this time without calls.
   absl::Duration idle_timeout = absl::InfiniteDuration();
-  // How long calls in flight may take after a signal to stop.
+  // How long calls in flight may continue after a signal to stop.
   absl::Duration drain_timeout = absl::Seconds(30);
   // End a call whose client neither sends nor reads for this long.
   absl::Duration client_timeout = absl::Minutes(2);
 
-  // The path of the log; "" means standard error.
+  // Path of the log; "" means standard error.
   std::string log_file;
   observe::CallLogLevel log_calls = observe::CallLogLevel::kAll;
-  // The path of the audit log; "" means none.
+  // Path of the audit log; "" means none.
   std::string audit_log;
-  // Also record calls that change nothing.
+  // Also audit calls that change nothing.
   bool audit_reads = false;
-  // Refuse changes that cannot be recorded.
+  // Refuse changes that cannot be audited.
   bool audit_required = false;
-  // "<host>:<port>" of the metrics; "" means none.
+  // Address of the metrics, "<host>:<port>"; "" means none.
   std::string metrics;
 
-  // Threads for calls that write or walk trees.
+  // Number of threads for calls that write files or walk trees.
   int workers = 16;
-  // Number of concurrent artifact streams. Each upload adds 4 MiB to the memory
-  // that gRPC may use for received messages.
+  // Maximum number of concurrent artifact streams. Each upload adds 4 MiB to
+  // the memory that gRPC may use for received messages.
   int max_artifact_streams = 128;
-  // Number of concurrent watches. Each takes some 20 KiB.
+  // Maximum number of concurrent watches, each of which takes some 20 KiB.
   int max_watchers = 4096;
   // Use only POSIX calls on files.
   bool portable_fs = false;
 
-  // The file that some of these settings are from; "" means none.
+  // File from which some of these settings come; "" means none.
   std::string config_file;
   // All settings, in the order of --help; empty if no command line was parsed.
   std::vector<Setting> settings;
@@ -113,10 +114,10 @@ struct Config {
 std::vector<std::string> ChangedSettings(const Config& before,
                                          const Config& after);
 
-// Whether SIGHUP means "read the settings again", as it does for a service
-// that has a configuration file or that systemd manages. For other servers,
-// which belong to a terminal or to the program that started them, it means
-// "stop".
+// Whether SIGHUP makes the server reread its settings, as is usual for a
+// service that has a configuration file or that systemd manages. Other servers
+// belong to a terminal or to the program that started them, so SIGHUP stops
+// them.
 bool ReloadsOnHangup(const Config& config);
 
 }  // namespace mlops::server

@@ -20,7 +20,7 @@ namespace {
 
 using Problems = std::vector<std::string>;
 
-// Reports that `flag` is set, but not `needed`, without which it has no effect.
+// Reports `flag` if it is set without `needed`, because it then has no effect.
 void Need(absl::string_view flag, bool set, absl::string_view needed,
           bool needed_set, Problems& problems) {
   if (set && !needed_set)
@@ -34,7 +34,7 @@ void CheckAddresses(const Config& config, Problems& problems) {
     if (!status.ok()) problems.emplace_back(status.message());
   }
   if (config.metrics.empty()) return;
-  // The operator chooses who may see the metrics, so any host will do.
+  // Allow remote hosts: the operator chooses who may see the metrics.
   const absl::Status status = CheckAddress(config.metrics, true);
   if (!status.ok() || absl::StartsWith(config.metrics, "unix:")) {
     problems.push_back(
@@ -64,10 +64,12 @@ void CheckIdentity(const Config& config, Problems& problems) {
   Need("--jwt-audience", audience, "--jwks", keys, problems);
 }
 
-// Whether gRPC accepts `name` as the name of a header with text, and neither it
+// Whether gRPC accepts `name` as the name of a text header, and neither gRPC
 // nor the server gives that header another meaning.
 bool IsFreeHeader(absl::string_view name) {
   const std::string lower = absl::AsciiStrToLower(name);
+  // gRPC reserves the prefix "grpc-", and the suffix "-bin" marks binary
+  // headers.
   return !lower.empty() && lower != "authorization" &&
          !absl::StartsWith(lower, "grpc-") && !absl::EndsWith(lower, "-bin") &&
          std::all_of(lower.begin(), lower.end(), [](char c) {
@@ -119,11 +121,12 @@ void CheckReadable(absl::string_view flag, const std::string& path,
       absl::StrCat(flag, " ", path, " cannot be read: ", std::strerror(error)));
 }
 
-// Reports if `path` can be neither opened for appending nor created.
+// Reports `path` if it can be neither opened for appending nor created.
 void CheckWritable(absl::string_view flag, const std::string& path,
                    Problems& problems) {
   if (path.empty() || ::access(path.c_str(), W_OK) == 0) return;
   int error = errno;
+  // The server creates a missing file, so its parent must be writable.
   if (error == ENOENT) {
     const size_t slash = path.rfind('/');
     const std::string parent =
@@ -153,6 +156,7 @@ void CheckBase(const Config& config, Problems& problems) {
 void CheckGroup(absl::string_view flag, const std::string& group,
                 Problems& problems) {
   if (group.empty()) return;
+  // getgrnam(3) leaves errno unchanged if there is no such group.
   errno = 0;
   if (::getgrnam(group.c_str()) != nullptr) return;
   problems.push_back(

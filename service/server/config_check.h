@@ -11,13 +11,13 @@
 namespace mlops::server {
 
 // Returns a sentence for each setting that is missing, malformed, or without
-// effect beside the others. Reads no files. The server does not start with any
-// of these.
+// effect because another setting is absent. Reads no files. The server does not
+// start if there are any.
 std::vector<std::string> FindContradictions(const Config& config);
 
-// Returns a sentence for each file, directory and group of the settings that
-// this process cannot use. What it finds depends on the user, so it should run
-// as the user of the server.
+// Returns a sentence for each file, directory and group in the settings that
+// this process cannot use. The result depends on the user, so run it as the
+// server's user.
 std::vector<std::string> FindUnusableFiles(const Config& config);
 
 }  // namespace mlops::server

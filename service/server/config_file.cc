@@ -21,7 +21,7 @@ constexpr size_t kMaxFileBytes = size_t{1} << 20;
 absl::StatusOr<std::string> ReadText(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   std::string text(kMaxFileBytes + 1, '\0');
-  // Opening a directory succeeds, so the reason may be that of read(2).
+  // Opening a directory succeeds, so only the read may reveal the reason.
   if (!file.read(text.data(), static_cast<std::streamsize>(text.size())) &&
       !file.eof()) {
     return absl::InvalidArgumentError(
@@ -81,7 +81,8 @@ absl::StatusOr<std::vector<FileSetting>> ReadConfigFile(
         absl::StrCat(path, ":", error.source().begin.line, ": ",
                      std::string(error.description())));
   }
-  // The table is sorted by key; errors should be reported by line.
+  // toml++ sorts the table by key, but errors should appear in the order of
+  // lines.
   std::vector<std::pair<const toml::key*, const toml::node*>> entries;
   for (const auto& [key, node] : parsed.table())
     entries.push_back({&key, &node});

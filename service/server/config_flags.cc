@@ -254,7 +254,7 @@ std::string Variable(const std::string& name) {
   return value == nullptr ? "" : value;
 }
 
-// Gives `option` the values as if they were on the command line.
+// Sets `option` as if the values were on the command line.
 absl::Status Set(CLI::Option& option, const std::vector<std::string>& values,
                  absl::string_view source) {
   if (values.empty()) return absl::OkStatus();
@@ -275,6 +275,7 @@ absl::Status CheckType(const CLI::Option& option, const FileSetting& setting) {
         absl::StrCat(setting.position, ": the value of ", setting.key,
                      " must be ", expected));
   };
+  // Set() passes values as text, so the types must be checked here.
   if (IsBoolean(option)) {
     return setting.type == Type::kBoolean ? absl::OkStatus()
                                           : mismatch("true or false");
@@ -291,13 +292,14 @@ absl::Status CheckType(const CLI::Option& option, const FileSetting& setting) {
   return is_string ? absl::OkStatus() : mismatch("a string");
 }
 
-// The source of each setting that has one other than the default, by name.
+// Maps each setting whose value is not the default to its source.
 using Sources = std::map<std::string, std::string>;
 
 absl::Status AddVariables(CLI::App& app, Sources& sources) {
   for (CLI::Option* option : app.get_options({})) {
     const std::string name = VariableName(Name(*option));
     const std::string value = Variable(name);
+    // Flags take precedence over variables.
     if (!IsSetting(*option) || sources.count(Name(*option)) > 0 ||
         value.empty()) {
       continue;
@@ -323,6 +325,7 @@ absl::Status AddFile(CLI::App& app, const std::string& path, Sources& sources) {
                        "; the nearest one is ", NearestFlag(app, setting.key)));
     }
     RETURN_IF_ERROR(CheckType(*option, setting));
+    // Flags and variables take precedence over the file.
     if (!sources.emplace(setting.key, setting.position).second) continue;
     RETURN_IF_ERROR(Set(*option, setting.values, setting.position));
   }
@@ -338,6 +341,7 @@ std::string Quoted(absl::string_view text) {
 std::string TomlValue(const CLI::Option& option) {
   if (IsBoolean(option))
     return option.count() > 0 && option.as<bool>() ? "true" : "false";
+  // A setting without a source has its default value.
   const std::string text =
       option.count() > 0 ? option.results().back() : option.get_default_str();
   if (IsInteger(option)) return text;
@@ -365,6 +369,7 @@ std::vector<Setting> List(const CLI::App& app, const Sources& sources) {
 
 std::optional<absl::Duration> ParseSpan(absl::string_view text) {
   absl::Duration days, rest;
+  // absl::ParseDuration() has no unit for days.
   if (const size_t end = text.find('d'); end != absl::string_view::npos) {
     double count = 0;
     if (!absl::SimpleAtod(text.substr(0, end), &count)) return std::nullopt;
@@ -401,6 +406,8 @@ absl::Status AddOtherSources(CLI::App& app, Config& config) {
   for (const CLI::Option* option : app.get_options({})) {
     if (option->count() > 0) sources[Name(*option)] = "flag";
   }
+  // The order is the precedence: each source skips the settings that an earlier
+  // one has set.
   RETURN_IF_ERROR(AddVariables(app, sources));
   if (config.config_file.empty())
     config.config_file = Variable(VariableName("config"));

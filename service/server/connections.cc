@@ -6,6 +6,7 @@ namespace mlops::server {
 
 Connections::Connections(grpc::ServerBuilder& builder, TlsCredentials* tls) {
   using Type = grpc::ServerBuilder::experimental_type::ExternalConnectionType;
+  // gRPC listens on nothing itself; it only takes over accepted connections.
   unix_ = builder.experimental().AddExternalConnectionAcceptor(
       Type::FROM_FD, grpc::InsecureServerCredentials());
   tcp_ = builder.experimental().AddExternalConnectionAcceptor(

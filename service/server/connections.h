@@ -12,12 +12,12 @@ namespace mlops::server {
 // Hands the connections that an Acceptor accepts to a gRPC server.
 class Connections {
  public:
-  // Makes the server of `builder` take the connections: those of TCP with `tls`
-  // unless that is null, and those of Unix sockets without encryption.
+  // Makes the server of `builder` take the connections. TCP connections use
+  // `tls`, unless it is null. Connections to Unix sockets are not encrypted.
   Connections(grpc::ServerBuilder& builder, TlsCredentials* tls);
 
-  // Starts `acceptor`. The server must have started. Stop `acceptor` before
-  // the server shuts down and before this is destroyed.
+  // Starts `acceptor`. The server must have started. Stop `acceptor` before the
+  // server shuts down and before this object is destroyed.
   void Accept(Acceptor& acceptor);
 
  private:

@@ -20,14 +20,14 @@ namespace {
 using base::Certificate;
 using base::PrivateKey;
 
-// `what` is "certificate", "key" or "client CA".
+// Returns the error for a file. `what` is "certificate", "key" or "client CA".
 absl::Status CannotUse(absl::string_view what, absl::string_view path,
                        absl::string_view why) {
   return absl::FailedPreconditionError(
       absl::StrCat("cannot use the TLS ", what, " ", path, ": ", why));
 }
 
-// Adds the name of the file to an error.
+// Adds the file's name to an error.
 template <typename T>
 absl::StatusOr<T> From(absl::string_view what, absl::string_view path,
                        absl::StatusOr<T> result) {
@@ -37,21 +37,24 @@ absl::StatusOr<T> From(absl::string_view what, absl::string_view path,
 
 absl::Time ToTime(const ASN1_TIME* time) {
   std::tm parts = {};
+  // A malformed time counts as long past.
   if (ASN1_TIME_to_tm(time, &parts) != 1) return absl::InfinitePast();
   return absl::FromTM(parts, absl::UTCTimeZone());
 }
 
-// Checks that OpenSSL accepts the identity, as gRPC will configure it.
+// Checks that OpenSSL accepts the certificate and key as gRPC will configure
+// them.
 absl::Status CheckIdentity(const TlsConfig& config,
                            const std::vector<Certificate>& chain,
                            const PrivateKey& key) {
   const std::unique_ptr<SSL_CTX, base::OpenSslDeleter<SSL_CTX_free>> context(
       SSL_CTX_new(TLS_server_method()));
-  // Refuses keys that are too short, for example.
+  // OpenSSL refuses, for example, a key that is too short.
   if (SSL_CTX_use_certificate(context.get(), chain.front().get()) != 1) {
     return CannotUse("certificate", config.cert_file, base::OpenSslError());
   }
   if (X509_check_private_key(chain.front().get(), key.get()) != 1) {
+    // Clear OpenSSL's error queue: our own sentence says more.
     (void)base::OpenSslError();
     return CannotUse(
         "key", config.key_file,
@@ -75,7 +78,7 @@ grpc_ssl_client_certificate_request_type RequestType(ClientCertificates auth) {
   return GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY;
 }
 
-// Makes a C++ object of credentials that only gRPC's C API can create.
+// Wraps credentials that only gRPC's C API can create in a C++ object.
 class WrappedCredentials final : public grpc::ServerCredentials {
  public:
   explicit WrappedCredentials(grpc_server_credentials* credentials)
@@ -84,7 +87,7 @@ class WrappedCredentials final : public grpc::ServerCredentials {
     grpc_server_credentials_release(credentials_);
   }
 
-  // Not supported: calls are authenticated by the server's handlers.
+  // Not supported: the server's handlers authenticate the calls.
   void SetAuthMetadataProcessor(
       const std::shared_ptr<grpc::AuthMetadataProcessor>&) override {}
 
@@ -108,12 +111,14 @@ absl::StatusOr<std::unique_ptr<TlsCredentials>> TlsCredentials::Load(
         "or --tls-client-auth none");
   }
   std::unique_ptr<TlsCredentials> self(new TlsCredentials(std::move(config)));
+  // The first reading counts as judged, so that Reload() only reports changes.
   self->last_ = self->judged_ = self->Read();
   ASSIGN_OR_RETURN(Identity identity, self->Judge(self->last_));
   {
     absl::MutexLock lock(&self->mutex_);
     self->identity_ = std::move(identity);
   }
+  // Only the C API lets gRPC fetch the certificates again for each connection.
   self->credentials_ = std::make_shared<WrappedCredentials>(
       grpc_ssl_server_credentials_create_with_options(
           grpc_ssl_server_credentials_create_options_using_config_fetcher(
@@ -184,18 +189,21 @@ absl::Time TlsCredentials::expiry() const {
 
 absl::StatusOr<bool> TlsCredentials::Reload() {
   Reading now = Read();
+  // Wait until two readings agree: the files may be replaced one after the
+  // other.
   if (now != last_) {
     last_ = std::move(now);
     return false;
   }
+  // Judge each reading once, so that an unusable file is reported once.
   if (now == judged_) return false;
   judged_ = std::move(now);
   absl::StatusOr<Identity> identity = Judge(judged_);
   absl::MutexLock lock(&mutex_);
   if (identity.ok()) {
-    // The old files are back.
+    // If the old files are back, nothing changes.
     if (identity->pem == identity_.pem) return false;
-    // Prefer an old certificate that clients accept.
+    // Prefer the old certificate if clients accept only that one.
     if (absl::Status valid = CheckValidity(*identity);
         !valid.ok() && CheckValidity(identity_).ok())
       identity = valid;
@@ -214,13 +222,14 @@ grpc_ssl_certificate_config_reload_status TlsCredentials::Fetch(
     void* self, grpc_ssl_server_certificate_config** config) {
   auto& tls = *static_cast<TlsCredentials*>(self);
   absl::MutexLock lock(&tls.mutex_);
+  // Hand over new content once; later handshakes reuse it.
   if (std::exchange(tls.fetched_, true))
     return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_UNCHANGED;
   const Pem& pem = tls.identity_.pem;
   const grpc_ssl_pem_key_cert_pair pair = {.private_key = pem.key.c_str(),
                                            .cert_chain = pem.cert.c_str()};
-  // gRPC aborts without a client CA here, although it does not use it if it
-  // does not ask for client certificates.
+  // gRPC aborts without a client CA, even though it ignores the CA unless it
+  // requests client certificates.
   const std::string& client_ca =
       pem.client_ca.empty() ? pem.cert : pem.client_ca;
   *config =

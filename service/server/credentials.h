@@ -21,49 +21,50 @@ namespace mlops::server {
 
 // PEM files of at most 1 MiB each.
 struct TlsConfig {
-  // The server's certificate, followed by the intermediate ones, if any.
+  // The server's certificate, followed by any intermediate ones.
   std::string cert_file;
-  // The private key, not encrypted.
+  // The unencrypted private key.
   std::string key_file;
-  // The authorities that sign the clients' certificates.
-  // Required unless `client_auth` is kNone.
+  // Certificates of the authorities that sign client certificates. Required
+  // unless `client_auth` is kNone.
   std::string client_ca_file;
-  // Clients that present a certificate must have it from `client_ca_file`;
-  // those without a required one are refused in the handshake.
+  // A certificate that a client presents must come from an authority in
+  // `client_ca_file`. The handshake refuses clients that lack a required one.
   ClientCertificates client_auth = ClientCertificates::kNone;
 };
 
-// The server's TLS credentials, with TLS 1.2 and 1.3, which follow changes of
-// their files: new connections use the new certificates, and open connections
-// are not affected.
+// The server's TLS credentials, for TLS 1.2 and 1.3. They follow changes of
+// their files: new connections use the new certificates; open connections are
+// not affected.
 //
-// gRPC's own FileWatcherCertificateProvider uses whatever it reads, and then
-// refuses all clients if the files do not fit each other.
+// Replaces gRPC's FileWatcherCertificateProvider, which uses whatever it reads
+// and refuses all clients if the files do not match.
 class TlsCredentials {
  public:
   // Loads the files. Accepts a certificate that has expired or is not valid
-  // yet, because the clock may be wrong and clients of Unix sockets do not
-  // need one; the caller should warn (see CheckValidity()).
+  // yet, because the clock may be wrong and clients of Unix sockets need none.
+  // The caller should then warn; see CheckValidity().
   //
   // Returns FAILED_PRECONDITION, as a sentence for the operator, if a file is
-  // missing, unreadable or malformed, or if the key is not the certificate's.
+  // missing, unreadable or malformed, or if the key does not match the
+  // certificate.
   static absl::StatusOr<std::unique_ptr<TlsCredentials>> Load(TlsConfig config);
 
-  // Credentials for one listening port of one server. This object must outlive
-  // that server.
+  // Credentials for one listening port of one server, which this object must
+  // outlive.
   std::shared_ptr<grpc::ServerCredentials> credentials() {
     return credentials_;
   }
 
-  // Reloads the files if they have changed. Call this several times a second,
-  // always from the same thread. A change takes effect at the second call that
-  // sees it, so that files that are replaced one after the other are used
-  // together.
+  // Reloads the files if they have changed. Must be called several times a
+  // second, always from the same thread. A change takes effect at the second
+  // call that sees it, so that files that are replaced one after the other take
+  // effect together.
   //
   // Returns true if new connections use new files from now on, and false if
-  // nothing has changed. Returns FAILED_PRECONDITION, once for each change, if
-  // the new files cannot be used: for the reasons of Load(), or because the new
-  // certificate is not valid now while the one in use is. The old ones then
+  // nothing has changed. Returns FAILED_PRECONDITION, once per change, if the
+  // new files cannot be used. The reasons are those of Load(), or that the new
+  // certificate is not valid now while the one in use is. The old files then
   // stay in use.
   absl::StatusOr<bool> Reload();
 
@@ -74,7 +75,7 @@ class TlsCredentials {
   absl::Status CheckValidity() const;
   // When the certificate in use expires.
   absl::Time expiry() const;
-  // The number of calls of Reload() that returned true and an error.
+  // Number of Reload() calls that returned true, and that returned an error.
   int64_t reloads() const { return reloads_; }
   int64_t failures() const { return failures_; }
 
@@ -84,7 +85,7 @@ class TlsCredentials {
     std::string cert, key, client_ca;
     friend bool operator==(const Pem&, const Pem&) = default;
   };
-  // What the files were at one time.
+  // The result of reading the files once.
   struct Reading {
     Pem pem;
     absl::Status problem;
@@ -106,7 +107,7 @@ class TlsCredentials {
       void* self, grpc_ssl_server_certificate_config** config);
 
   const TlsConfig config_;
-  // Accessed by the thread that calls Reload().
+  // Accessed only by the thread that calls Reload().
   Reading last_, judged_;
   std::atomic<int64_t> reloads_ = 0;
   std::atomic<int64_t> failures_ = 0;
@@ -117,9 +118,9 @@ class TlsCredentials {
   std::shared_ptr<grpc::ServerCredentials> credentials_;
 };
 
-// Returns the names of the client certificate that the TLS handshake verified:
-// the SPIFFE ID, then the DNS names, then the common name. Empty if the client
-// presented none. Thread-safe.
+// Returns the names in the client certificate that the TLS handshake has
+// verified: the SPIFFE ID, then the DNS names, then the common name. Empty if
+// the client presented no certificate. Thread-safe.
 std::vector<std::string> CertificateNames(const grpc::AuthContext& context);
 
 }  // namespace mlops::server

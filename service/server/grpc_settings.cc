@@ -11,37 +11,39 @@
 namespace mlops::server {
 namespace {
 
-// A chunk of 4 MiB, with room for the other fields.
+// A chunk of 4 MiB, plus room for the other fields.
 constexpr int kMaxMessageBytes = 4 * 1024 * 1024 + 64 * 1024;
 constexpr int kMaxStreamsPerConnection = 1024;
 constexpr int kMinPingIntervalMs = 10'000;
-// An idle new connection is closed within 5 s, including the timer's own delay.
+// Closes an idle new connection within 5 s, including the timer's own delay.
 constexpr int kHandshakeTimeoutMs = 4'500;
-// gRPC pings the client of a connection that has been silent for this long.
+// gRPC pings a client whose connection has been silent for this long.
 constexpr int kKeepaliveTimeMs = 120'000;
 
 }  // namespace
 
 void ApplyGrpcSettings(grpc::ServerBuilder& builder,
                        const grpc::ResourceQuota& quota) {
-  // Debian builds Abseil, whose mutexes gRPC also uses, with deadlock
-  // detection, which takes one global lock. ThreadSanitizer detects
-  // deadlocks better.
+  // Debian builds Abseil with deadlock detection, which makes all mutexes,
+  // including gRPC's, take one global lock. ThreadSanitizer detects deadlocks
+  // better.
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   grpc::EnableDefaultHealthCheckService(true);
-  // Reflection describes the descriptors that are linked in.
-  // Nothing else refers to those of the health service and of the reasons;
-  // those of the error details come with proto/cpp/wire_status.
+  // Reflection serves only the descriptors that are linked in. Nothing else
+  // refers to those of the health service and of the error reasons. Those of
+  // the error details come with proto/cpp/wire_status.
   google::protobuf::LinkMessageReflection<
       grpc::health::v1::HealthCheckRequest>();
   workspace::v1::ErrorReason_descriptor();
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
   builder.SetResourceQuota(quota);
-  // Otherwise a second server could silently bind the same TCP port.
+  // Without this, a second server could silently bind the same TCP port.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS,
                              kMaxStreamsPerConnection);
+  // Clients may ping idle connections, but not so often that it costs the
+  // server.
   builder.AddChannelArgument(
       GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
       kMinPingIntervalMs);

@@ -6,10 +6,10 @@
 
 namespace mlops::server {
 
-// Applies the settings of all our servers: health and reflection services,
-// limits on what clients may send, `quota` for what gRPC receives, and no
-// deadlock detection in Abseil's mutexes. Must be called before `builder`
-// starts the server. Not thread-safe.
+// Applies the settings that all our servers share: health and reflection
+// services, limits on what clients may send, `quota` for the memory of received
+// messages, and no deadlock detection in Abseil's mutexes. Must be called
+// before `builder` starts the server. Not thread-safe.
 void ApplyGrpcSettings(grpc::ServerBuilder& builder,
                        const grpc::ResourceQuota& quota);
 

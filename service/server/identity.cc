@@ -9,6 +9,7 @@
 namespace mlops::server {
 
 absl::StatusOr<std::unique_ptr<auth::Gate>> OpenGate(const Config& config) {
+  // Never destroyed, because policies keep referring to the list.
   static const auto& rpcs = *new std::vector<auth::Rpc>(rpc::RpcsForPolicy());
   auto gate =
       auth::Gate::Open({.tokens = config.tokens,

@@ -24,14 +24,16 @@ namespace {
 
 constexpr size_t kMaxSocketPathBytes = sizeof(sockaddr_un::sun_path) - 1;
 
-// Creates the directory `path` so that only this user can enter it,
-// or checks that it already is such a directory.
+// Creates the directory `path` with access only for this user, or checks that
+// it already is such a directory.
 absl::Status MakePrivateDir(const std::string& path) {
   if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) {
     return absl::FailedPreconditionError(
         absl::StrCat("cannot make the directory ", path,
                      " for the Unix socket: ", std::strerror(errno)));
   }
+  // Check what exists: in /tmp, another user may have created the directory, or
+  // a link, first.
   struct stat info;
   if (::lstat(path.c_str(), &info) != 0 || !S_ISDIR(info.st_mode) ||
       info.st_uid != ::geteuid() || (info.st_mode & 0077) != 0) {
@@ -52,6 +54,7 @@ absl::Status CheckAddress(absl::string_view address, bool insecure) {
         absl::StrCat("the path of a Unix socket must have 1 to ",
                      kMaxSocketPathBytes, " bytes: ", address));
   }
+  // The last colon separates the port, because an IPv6 host contains colons.
   const size_t colon = address.rfind(':');
   int port = 0;
   if (colon == absl::string_view::npos || colon == 0 ||
@@ -80,6 +83,7 @@ absl::StatusOr<std::string> UnixSocketAddress(const std::string& base_path) {
 
 absl::StatusOr<std::string> SocketAddressOutside(absl::string_view key) {
   const char* runtime_dir = std::getenv("XDG_RUNTIME_DIR");
+  // A long runtime directory would make the socket's path too long.
   const std::string dir = runtime_dir != nullptr && *runtime_dir == '/' &&
                                   std::strlen(runtime_dir) < 60
                               ? absl::StrCat(runtime_dir, "/workspaced")
@@ -95,6 +99,7 @@ absl::StatusOr<std::string> ReadOnlySocketAddress(
     return absl::FailedPreconditionError(
         absl::StrCat("cannot find ", base_path, ": ", std::strerror(errno)));
   }
+  // Device and inode distinguish directories that share a path.
   return SocketAddressOutside(absl::StrCat("read-only ", info.st_dev, " ",
                                            info.st_ino, " ", base_path));
 }
@@ -107,7 +112,7 @@ bool IsAnswered(const std::string& address) {
   path.copy(name.sun_path, kMaxSocketPathBytes);
   const base::UniqueFd probe(
       ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  // EAGAIN: a process listens, but its queue is full.
+  // EAGAIN means that a process listens, but its queue is full.
   return probe.ok() &&
          (::connect(probe.get(), reinterpret_cast<const sockaddr*>(&name),
                     sizeof(name)) == 0 ||

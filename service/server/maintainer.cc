@@ -25,15 +25,16 @@ bool Maintainer::StopWithinTick() {
 }
 
 void Maintainer::RunIfDue(absl::Duration now, Entry& entry) const {
-  // Round to the nearest tick, because a tick may end a little early.
+  // Round to the nearest tick, because a tick may end slightly early.
   if (now + options_.tick / 2 < entry.next_run) return;
   const Chore& chore = entry.chore;
   const absl::Duration begin = options_.clock();
   if (const absl::Status status = chore.run(); !status.ok())
     options_.report(chore.failure, status);
   const absl::Duration end = options_.clock();
-  // Count the interval from the start of the round, so that chores with
-  // equal intervals stay in the same rounds.
+  // Count the interval from the start of the round, so that chores with equal
+  // intervals stay in the same rounds. After a long run, wait longer to keep to
+  // max_share.
   entry.next_run = std::max(now + chore.interval,
                             end + (end - begin) * (1 / chore.max_share - 1));
 }

@@ -15,22 +15,23 @@
 
 namespace mlops::server {
 
-// Runs periodic chores on a thread of its own, one after the other.
+// Runs periodic chores on its own thread, one after the other.
 class Maintainer {
  public:
   static constexpr absl::Duration kTick = absl::Milliseconds(200);
 
   struct Chore {
-    // What the log says if `run` fails, in front of the error's message;
-    // for example "cannot empty the trash".
+    // Text that the log puts before the error's message if `run` fails; for
+    // example "cannot empty the trash".
     std::string failure;
-    // Should usually take only a small part of a tick, because it delays
-    // the other chores.
+    // Should usually take only a small part of a tick, because it delays the
+    // other chores.
     std::function<absl::Status()> run;
-    // From the start of one run to the start of the next, rounded to ticks.
+    // Time from the start of one run to the start of the next, rounded to
+    // ticks.
     absl::Duration interval = kTick;
-    // The largest part of the time that `run` may take. After a long run,
-    // the next one starts later.
+    // Maximum share of the time that `run` may take. After a long run, the next
+    // one starts later.
     double max_share = 1;
   };
 
@@ -38,14 +39,14 @@ class Maintainer {
     // Receives each failure of a chore, on the maintainer's thread.
     std::function<void(absl::string_view failure, const absl::Status& why)>
         report;
-    // Time from the end of one round to the start of the next, and before
-    // the first one.
+    // Time from the end of one round to the start of the next, and before the
+    // first round.
     absl::Duration tick = kTick;
     base::SteadyClock clock = base::SystemSteadyClock();
   };
 
-  // Starts the thread. In each round it runs the chores that are due,
-  // in this order; in the first round, all of them.
+  // Starts the thread. Each round runs the chores that are due, in this order.
+  // The first round runs all of them.
   Maintainer(std::vector<Chore> chores, Options options);
   // Waits for the running chore and stops the thread.
   ~Maintainer();
@@ -53,7 +54,7 @@ class Maintainer {
  private:
   struct Entry {
     Chore chore;
-    // By Options::clock.
+    // On Options::clock.
     absl::Duration next_run = -absl::InfiniteDuration();
   };
 

@@ -26,7 +26,7 @@ namespace mlops::server {
 namespace {
 
 constexpr size_t kMaxRequestBytes = 8 << 10;
-// Delay after accept(2) failed for lack of a resource.
+// Delay after accept(2) has failed for lack of a resource.
 constexpr absl::Duration kPause = absl::Milliseconds(20);
 constexpr absl::string_view kPlainText = "text/plain; charset=utf-8";
 
@@ -34,7 +34,7 @@ absl::Duration Now() {
   return absl::FromChrono(std::chrono::steady_clock::now().time_since_epoch());
 }
 
-// Whether the last call failed only because it would have to wait.
+// Whether the last call failed only because it would have blocked.
 bool WouldWait() { return errno == EAGAIN || errno == EINTR; }
 
 // Whether `request` ends with an empty line.
@@ -55,8 +55,8 @@ std::string Response(absl::string_view status, absl::string_view body,
                       more_headers, "\r\n", body);
 }
 
-// Returns the path of a request target, which may be a whole URL
-// (RFC 9112, 3.2.2), without the query.
+// Returns the path of a request target without the query. The target may be a
+// whole URL (RFC 9112, 3.2.2).
 absl::string_view PathOf(absl::string_view target) {
   if (absl::StartsWithIgnoreCase(target, "http://")) {
     const size_t slash = target.find('/', sizeof("http://") - 1);
@@ -94,6 +94,7 @@ void MetricsHttp::Run() {
     for (const base::UniqueFd& listener : listeners_)
       polled.push_back({.fd = listener.get(), .events = POLLIN});
     for (const Connection& connection : connections_) {
+      // A connection waits either to send or to receive, never for both.
       const bool sends = !connection.response.empty();
       polled.push_back(
           {.fd = connection.fd.get(),
@@ -101,7 +102,7 @@ void MetricsHttp::Run() {
     }
     if (::poll(polled.data(), polled.size(), PollTimeout()) < 0) continue;
     if (polled.front().revents != 0) return;
-    // The connections come first, because Accept() changes them.
+    // Serve the connections first, because Accept() changes the list.
     size_t index = 1 + listeners_.size();
     connections_.remove_if([&](Connection& connection) {
       const bool is_ready = polled[index++].revents != 0;
@@ -116,7 +117,7 @@ void MetricsHttp::Run() {
 int MetricsHttp::PollTimeout() const {
   if (connections_.empty()) return -1;
   const absl::Duration left = connections_.front().deadline - Now();
-  // Rounded up, so that the deadline has passed then.
+  // Round up, so that the deadline has passed when poll(2) returns.
   return static_cast<int>(
       std::max<int64_t>(0, absl::ToInt64Milliseconds(left) + 1));
 }
@@ -128,6 +129,7 @@ void MetricsHttp::Accept(int listener) {
     return;
   }
   SetSocketFlags(fd.get());
+  // Drop the oldest connection, so that slow clients do not keep others out.
   if (connections_.size() == kMaxConnections) connections_.pop_front();
   connections_.push_back(
       {.fd = std::move(fd), .deadline = Now() + options_.timeout});
@@ -143,9 +145,11 @@ bool MetricsHttp::Receive(Connection& connection) const {
       ::recv(connection.fd.get(), buffer.data(), buffer.size(), 0);
   if (received < 0) return WouldWait();
   if (received == 0) return false;
-  // Discard what follows the request.
+  // Discard whatever follows the request.
   if (connection.is_answered) return true;
   connection.request.append(buffer.data(), static_cast<size_t>(received));
+  // Look for the end only within the limit, so that the limit does not depend
+  // on how the bytes arrive.
   const absl::string_view head =
       absl::string_view(connection.request).substr(0, kMaxRequestBytes);
   if (IsComplete(head)) {
@@ -168,7 +172,8 @@ bool MetricsHttp::Send(Connection& connection) {
     if (sent <= 0) return WouldWait();
     response.erase(0, static_cast<size_t>(sent));
   }
-  // The client sees the end of the response, and closes in turn.
+  // Close only our direction: the client sees the end of the response, and
+  // closes its own.
   ::shutdown(connection.fd.get(), SHUT_WR);
   return true;
 }
@@ -179,6 +184,7 @@ std::string MetricsHttp::Answer(absl::string_view request) const {
   const std::vector<absl::string_view> words = absl::StrSplit(line, ' ');
   if (words.size() != 3 || !absl::StartsWith(words[2], "HTTP/1."))
     return Response("400 Bad Request", "This is not an HTTP/1.1 request.\n");
+  // HTTP/1.1 requires the header.
   if (words[2] != "HTTP/1.0" &&
       !absl::StrContains(absl::AsciiStrToLower(request), "\nhost:"))
     return Response("400 Bad Request", "The header Host is missing.\n");
@@ -203,6 +209,7 @@ std::string MetricsHttp::Answer(absl::string_view request) const {
     response = Response("503 Service Unavailable",
                         absl::StrCat(ready.message(), "\n"));
   }
+  // HEAD has the headers of GET, including Content-Length, without the body.
   if (method == "HEAD") response.resize(response.find("\r\n\r\n") + 4);
   return response;
 }

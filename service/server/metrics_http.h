@@ -18,25 +18,25 @@
 
 namespace mlops::server {
 
-// Answers GET and HEAD over HTTP/1.1 (RFC 9112), on a thread of its own:
+// Answers GET and HEAD over HTTP/1.1 (RFC 9112), on its own thread:
 //   /metrics  the metrics, for Prometheus;
-//   /healthz  200 while the process runs, even if it must not get any calls;
-//   /readyz   200 if the server should get calls, else 503 with the reason.
-// Anything else is 404, another method 405, a request that is not HTTP/1.x 400,
-// and one of more than 8 KiB 431. The connection is closed after each response.
+//   /healthz  200 while the process runs, even if it must not receive calls;
+//   /readyz   200 if the server should receive calls, else 503 with the reason.
+// Other paths return 404, other methods 405, requests that are not HTTP/1.x
+// 400, and requests of more than 8 KiB 431. Each response closes its
+// connection.
 //
-// At most kMaxConnections are open; a new one replaces the oldest, so that slow
-// clients cannot keep the others out. There is no encryption and nobody is
-// asked who they are, so the address should be one that only the operator can
-// reach.
+// At most kMaxConnections are open. A new one replaces the oldest, so that slow
+// clients cannot keep the others out. There is neither encryption nor
+// authentication, so only the operator should be able to reach the address.
 class MetricsHttp {
  public:
   struct Options {
-    // Return the text of /metrics, and whether the server should get calls. Are
-    // called on this object's thread, which must not wait for a disk.
+    // Return the text of /metrics, and whether the server should receive calls.
+    // They run on this object's thread, so they must not wait for a disk.
     std::function<std::string()> metrics;
     std::function<absl::Status()> ready;
-    // How long a connection may take altogether.
+    // Maximum lifetime of a connection.
     absl::Duration timeout = absl::Seconds(5);
   };
 
@@ -46,22 +46,22 @@ class MetricsHttp {
   // FAILED_PRECONDITION, as a sentence for the operator, if it cannot.
   static absl::StatusOr<std::unique_ptr<MetricsHttp>> Start(std::string address,
                                                             Options options);
-  // Closes all connections, also in the middle of a response.
+  // Closes all connections, even in the middle of a response.
   ~MetricsHttp();
 
   // The address, with the actual port where port 0 was requested.
   const std::string& address() const { return address_; }
 
  private:
-  // One connection: receives a request, sends the response, then discards what
-  // the client still sends, until it closes. Closing a connection that has
-  // unread bytes would discard the response.
+  // One connection. It receives a request and sends the response. Then it
+  // discards what the client still sends, until the client closes: closing a
+  // connection with unread bytes would discard the response.
   struct Connection {
     base::UniqueFd fd;
-    // By the monotonic clock.
+    // On the monotonic clock.
     absl::Duration deadline;
     std::string request;
-    // What is left to be sent, if `is_answered`.
+    // The unsent rest of the response, if `is_answered`.
     std::string response;
     bool is_answered = false;
   };
@@ -72,7 +72,7 @@ class MetricsHttp {
   // Returns the time until the next deadline, for poll(2).
   int PollTimeout() const;
   void Accept(int listener);
-  // Continues a connection that is ready. Returns false if it is done.
+  // Continues a connection that is ready. Returns false once it has ended.
   bool Continue(Connection& connection) const;
   bool Receive(Connection& connection) const;
   static bool Send(Connection& connection);

@@ -34,23 +34,23 @@ namespace mlops::server {
 namespace {
 
 constexpr size_t kMaxQueuedCalls = 1024;
-// Few, because each keeps a disk or a core busy.
+// Few, because each thread keeps a disk or a core busy.
 constexpr int kWholeFileWorkers = 4;
-// Clones that run at the same time.
+// Number of concurrent clones.
 constexpr int kCloneWorkers = 4;
 
-// The longest description of the server that a standby waits for.
+// Maximum length of the description of the server that a standby waits for.
 constexpr size_t kMaxHolderBytes = 1024;
 
-// After this time without a call, clients have noticed that the server
-// is stopping.
+// After this time without a call, clients have noticed that the server is
+// stopping.
 constexpr absl::Duration kQuiet = absl::Milliseconds(20);
 constexpr absl::Duration kMaxWaitForQuiet = absl::Seconds(1);
-// A client that sends nothing for this long does not delay the shutdown.
+// A client that sends nothing for this long no longer delays the shutdown.
 constexpr absl::Duration kIdleWhileDraining = absl::Milliseconds(500);
-// Time to send the last responses.
+// Time for sending the last responses.
 constexpr absl::Duration kSendGrace = absl::Milliseconds(500);
-// Time for streams of the health and reflection services.
+// Time that streams of the health and reflection services get to end.
 constexpr absl::Duration kStreamGrace = absl::Milliseconds(100);
 
 // Returns nullopt for "".
@@ -70,12 +70,15 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
   for (const std::string& address : config.listen)
     RETURN_IF_ERROR(
         CheckAddress(address, config.insecure || !config.tls_cert.empty()));
+  // Check the settings first: a mistake should not wait for another server to
+  // stop.
   ASSIGN_OR_RETURN(server->base_path_, MakeBase(config.base, config.read_only));
   RETURN_IF_ERROR(server->OpenGate());
   auto lock = LockBase(server->base_path_, config.read_only);
   if (config.wait && absl::IsAlreadyExists(lock.status()))
     lock = server->StandBy(lock.status(), keep_waiting);
   ASSIGN_OR_RETURN(server->lock_, std::move(lock));
+  // Start the metrics first, so that probes get answers while the base is read.
   RETURN_IF_ERROR(server->StartMetrics());
   RETURN_IF_ERROR(server->Listen());
   RETURN_IF_ERROR(server->OpenLog());
@@ -88,6 +91,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
   server->MakeServices();
   RETURN_IF_ERROR(server->StartGrpc());
   server->WatchParts();
+  // Accept last: calls may now use every part.
   server->AcceptConnections();
   server->StartChores();
   return server;
@@ -108,13 +112,16 @@ absl::Status Server::OpenGate() {
 
 absl::StatusOr<std::unique_ptr<fs::BaseLock>> Server::StandBy(
     const absl::Status& locked, const KeepWaiting& keep_waiting) {
-  // Not the log file, which the server that serves may be writing.
+  // Log to standard error, because the serving server may be writing the log
+  // file.
   ASSIGN_OR_RETURN(log_, observe::Log::Open({}));
   ASSIGN_OR_RETURN(auto acceptor, ListenOn(listen_));
   ASSIGN_OR_RETURN(const auto standby,
                    Standby::Start(config_, std::move(acceptor), [this] {
                      return metrics_.metrics().Write();
                    }));
+  // Keep the ports that were assigned, so that clients find the server there
+  // later.
   listen_ = standby->addresses();
   const std::string state =
       listen_.empty()
@@ -125,11 +132,13 @@ absl::StatusOr<std::unique_ptr<fs::BaseLock>> Server::StandBy(
        lock = LockBase(base_path_, config_.read_only)) {
     const std::string holder =
         base::Echo(lock.status().message(), kMaxHolderBytes);
-    // A standby does not know who calls, so strangers must not learn more.
+    // A standby cannot identify callers, so strangers must not learn more.
     standby->SetRefusal(core::StandsBy(
         HasIdentity(config_) ? "another server serves" : holder));
     if (!keep_waiting(absl::StrCat(state, ": ", holder)))
       return absl::CancelledError("stopped while standing by");
+    // Follow changes of the files, so that the server starts with the current
+    // ones.
     Report("cannot read a file again", CheckGate());
     standby->ReloadTls();
   }
@@ -156,7 +165,8 @@ absl::StatusOr<std::unique_ptr<Acceptor>> Server::ListenOn(
 absl::Status Server::Listen() {
   ASSIGN_OR_RETURN(std::vector<std::string> addresses, ChooseAddresses());
   base::UniqueFd turn;
-  // Only the shared socket of read-only servers needs the lock.
+  // Only read-only servers can share a socket, so only they take turns to
+  // listen.
   if (config_.read_only && listen_.empty()) {
     turn = LockDirOf(addresses.front());
     if (IsAnswered(addresses.front())) {
@@ -167,12 +177,13 @@ absl::Status Server::Listen() {
   auto acceptor = ListenOn(addresses);
   if (!config_.read_only &&
       (absl::IsResourceExhausted(acceptor.status()) || !lock_->has_file())) {
-    // The disk is too full for a socket in the base, so use one outside.
+    // If the disk is too full for a socket in the base, use one outside.
     ASSIGN_OR_RETURN(addresses.front(), SocketAddressOutside(base_path_));
     acceptor = ListenOn(addresses);
   }
   if (!acceptor.ok()) return Refusal(acceptor.status().message());
   acceptor_ = *std::move(acceptor);
+  // The acceptor has replaced port 0 with the actual port.
   addresses_ = acceptor_->addresses();
   return ListenForProxy();
 }
@@ -194,9 +205,10 @@ absl::Status Server::OpenLog() {
       std::filesystem::path(config_.log_file).parent_path();
   observe::Log::Options options{.file = config_.log_file,
                                 .calls = config_.log_calls};
+  // Other processes may write below the base, so follow no links there.
   options.follow_links =
       std::filesystem::weakly_canonical(parent, ignored) != server_dir;
-  // If the disk was too full for the directory, log to standard error.
+  // If the disk was too full for the server's directory, log to standard error.
   if (!options.follow_links && !std::filesystem::exists(server_dir, ignored))
     options.file.clear();
   ASSIGN_OR_RETURN(log_, observe::Log::Open(options));
@@ -217,8 +229,8 @@ absl::Status Server::OpenAudit() {
   return absl::OkStatus();
 }
 
-// Users who can write to the base can change what the server reads and serves,
-// and encryption alone does not tell who connects.
+// Users who can write to the base can change what the server reads and serves.
+// Encryption alone does not identify callers.
 void Server::WarnOfStrangers() {
   if (tls_ != nullptr && !HasIdentity(config_)) {
     log_->Warning(
@@ -239,6 +251,8 @@ void Server::WarnOfStrangers() {
 bool Server::IsLost() {
   if (lost_.load(std::memory_order_relaxed)) return true;
   if (lock_->IsStillNamed()) return false;
+  // Remember the loss, because the name may lead to a base of another server
+  // later.
   lost_.store(true, std::memory_order_relaxed);
   return true;
 }
@@ -286,8 +300,10 @@ absl::Status Server::OpenLeases() {
                                   catalog_->Announce(project);
                                 },
                             .read_only = config_.read_only});
-  // The server that may change the base knows the leases.
+  // A read-only server ignores the leases, because only the server that may
+  // change the base knows them.
   if (config_.read_only) return absl::OkStatus();
+  // A lease that cannot be read must not prevent the start.
   auto stored = lease_files_->Load([this](const absl::Status& problem) {
     Report("cannot read a lease", problem);
   });
@@ -304,6 +320,7 @@ absl::Status Server::MakeCore() {
   if (!names.ok())
     return Refusal(
         absl::StrCat("--project-pattern ", names.status().message()));
+  // A read-only server cannot purge, so its guard is disabled.
   space_guard_ = std::make_unique<SpaceGuard>(SpaceGuard::Options{
       .min_free_bytes = config_.read_only ? 0 : config_.min_free_bytes,
       .purge_early = config_.purge_early,
@@ -322,7 +339,7 @@ absl::Status Server::MakeCore() {
       catalog_.get(), base_,
       artifacts::UploadOptions{
           .health = health_, .ledger = ledger_, .leases = leases_.get()});
-  // Every scan goes through the ledger, which learns from it.
+  // Scan through the ledger, which learns from every result.
   authority_ = std::make_unique<core::Authority>(
       catalog_.get(),
       [this](const core::Workspace& workspace, bool counts_only,
@@ -345,6 +362,7 @@ absl::Status Server::MakeCore() {
 void Server::WarnOfTemplate() {
   if (config_.default_template.empty() || config_.read_only) return;
   const auto loaded = templates_->Load(config_.default_template);
+  // Only warn, because requests that name another template still work.
   if (loaded.ok()) return;
   log_->Warning(absl::StrCat(
       "no workspace can be created without the name of a template: ",
@@ -360,11 +378,12 @@ rpc::PeerFacts Server::PeerFacts() const {
         return rpc::SocketPeer{.uid = peer->user, .proxy = peer->proxy};
       },
       .certificate_names = CertificateNames,
-      // gRPC's names of headers are in lower case.
+      // gRPC reports header names in lower case.
       .proxy_header = absl::AsciiStrToLower(config_.proxy_header)};
 }
 
 void Server::MakeCalls() {
+  // Use separate pools, so that slow work of one kind does not block another.
   workers_ =
       std::make_unique<base::ThreadPool>(config_.workers, kMaxQueuedCalls);
   stream_workers_ = std::make_unique<base::ThreadPool>(
@@ -382,6 +401,7 @@ void Server::MakeCalls() {
           .is_lost = [this] { return IsLost(); },
           .gate = gate_.get(),
           .peers = PeerFacts(),
+          // Without any of these settings, nothing depends on the caller.
           .identifies_all = HasIdentity(config_) || !config_.policy.empty() ||
                             !config_.audit_log.empty(),
           .unread_bytes = rpc::UnreadBytes(config_.max_watchers),
@@ -442,13 +462,14 @@ absl::Status Server::StartGrpc() {
   if (server_ == nullptr) return Refusal("gRPC failed to start");
   server_->GetHealthCheckService()->SetServingStatus(
       rpc::pb::WorkspaceService::service_full_name(), true);
+  // The health service exists now, so a disk failure can change it.
   health_->SetListener(
       [this](const absl::Status& failure) { StopServing(failure); });
   return absl::OkStatus();
 }
 
-// Before the base is read, which may take long: probes ask whether the process
-// is alive.
+// Runs before the base is read, which may take long, because probes check
+// whether the process is alive.
 absl::Status Server::StartMetrics() {
   if (config_.metrics.empty()) return absl::OkStatus();
   ASSIGN_OR_RETURN(
@@ -479,6 +500,7 @@ void Server::WatchParts() {
                   .certificate_expiry =
                       tls_ == nullptr ? std::function<absl::Time()>()
                                       : [this] { return tls_->expiry(); }});
+  // From now on, /readyz can report that the server is ready.
   started_ = true;
   if (metrics_http_ == nullptr) return;
   log_->Info(
@@ -496,8 +518,8 @@ absl::Status Server::CheckReady() {
 
 void Server::AcceptConnections() {
   connections_->Accept(*acceptor_);
-  // Clients find the server through the lock file, so write it only now
-  // that they can connect.
+  // Write the lock file only now that clients, which find the server through
+  // it, can connect.
   Report("cannot write the lock file", Announce());
   log_->Info(absl::StrCat("serving ", base_path_,
                           config_.read_only ? " read-only on " : " on ",
@@ -506,26 +528,27 @@ void Server::AcceptConnections() {
 
 Server::~Server() {
   if (server_ == nullptr) return;
-  // Otherwise main() says why it did not start.
+  // If the server has not served, main() reports why.
   const bool has_served = maintainer_ != nullptr;
   draining_ = true;
-  // Load balancers should see the change before connections close.
+  // Let load balancers see the change before connections close.
   server_->GetHealthCheckService()->SetServingStatus(false);
   Drain();
-  // Close connections before gRPC shuts down. gRPC answers calls that
-  // arrive during its shutdown with CANCELLED, which no client retries;
-  // calls on a closed connection get UNAVAILABLE.
+  // Close connections before gRPC shuts down. gRPC answers calls that arrive
+  // during its shutdown with CANCELLED, which no client retries. Calls on a
+  // closed connection get UNAVAILABLE.
   acceptor_->Stop();
   server_->Shutdown(absl::ToChronoTime(absl::Now() + kStreamGrace));
   server_->Wait();
   health_->SetListener(nullptr);
+  // Stop the threads that use the parts before the checkpoint is written.
   metrics_http_.reset();
   maintainer_.reset();
   Report("cannot save the checkpoint",
          catalog_->SaveCheckpoint(/*closing=*/true));
   acceptor_.reset();
-  // Not empty, so that the next server can write its content even if
-  // the disk is full.
+  // Keep one byte, so that the next server can write its content even if the
+  // disk is full.
   if (!config_.read_only) lock_->WriteContent("\n").IgnoreError();
   if (has_served) log_->Info("stopped");
 }
@@ -537,34 +560,36 @@ void Server::Drain() {
   const auto waited = [begin] {
     return absl::FromChrono(rpc::SteadyClock::now() - begin);
   };
+  // Refuse new calls first, or the wait below might never end.
   calls_->Drain();
   while (waited() < config_.drain_timeout) {
     absl::SleepFor(absl::Milliseconds(5));
-    // End uploads whose client sends nothing, because they can be resumed.
+    // End uploads whose clients send nothing, because they can be resumed.
     // Streams that make progress continue.
     EndStreams({.patience = kIdleWhileDraining,
                 .why = core::CutByShutdown(),
                 .unread = false});
     // Once no call has run for a short while, clients have stopped sending.
-    // Under load that never happens, so settle for a moment without a call
-    // after a second.
+    // Under load that never happens, so after a second settle for any moment
+    // without a call.
     const absl::Duration quiet = std::min(calls_->IdleTime(), waited());
     if (quiet > kQuiet ||
         (quiet > absl::ZeroDuration() && waited() > kMaxWaitForQuiet))
       break;
   }
-  // The drain timeout may have passed: end also streams that make progress.
+  // The drain timeout may have passed, so also end streams that make progress.
   EndStreams({.patience = absl::ZeroDuration(),
               .why = core::CutByShutdown(),
               .unread = false,
               .moving = true});
+  // Closing the connections earlier would lose the last responses.
   const absl::Duration cut = waited();
   while (!calls_->all_sent() && waited() < cut + kSendGrace)
     absl::SleepFor(absl::Milliseconds(1));
 }
 
 void Server::EndStreams(const rpc::IdleRule& rule) {
-  // Watchers resume at the next server, so they end at once.
+  // End watches at once, because clients resume them at the next server.
   watches_->EndAll();
   calls_->live().EndThose(rule);
   artifact_streams_->live().EndThose(rule);
@@ -592,6 +617,7 @@ void Server::EndIdleCalls() {
 bool Server::ShouldLeave() const {
   if (lost_.load(std::memory_order_relaxed)) return true;
   if (config_.idle_timeout == absl::InfiniteDuration()) return false;
+  // Zero means that a call is running.
   const absl::Duration idle = calls_->IdleTime();
   return idle > config_.idle_timeout ||
          (idle > absl::ZeroDuration() && !health_->ok());

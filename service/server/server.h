@@ -50,16 +50,16 @@ namespace mlops::server {
 // Assembles the server from a configuration. Not thread-safe.
 class Server {
  public:
-  // Called again and again while another server holds the base. Waits for about
-  // 0.1 s, and returns false if the process should stop. `status` says in one
-  // line, for the operator, which server that is.
+  // Called repeatedly while another server holds the base. Waits for about
+  // 0.1 s, and returns false if the process should stop. `status` names that
+  // server in one line for the operator.
   using KeepWaiting = std::function<bool(const std::string& status)>;
 
   // Locks the base directory, listens, reads the base, and starts to answer
-  // calls. Writes nothing to the base until it is certain that no other
-  // server serves it; then it sweeps what a crash left. With Config::wait,
-  // stands by while another server serves the base; `keep_waiting` must be
-  // given then. Errors are sentences for the operator:
+  // calls. Writes nothing to the base until it is certain that no other server
+  // serves it; then it sweeps what a crash has left. With Config::wait, stands
+  // by while another server serves the base, which requires `keep_waiting`.
+  // Errors are sentences for the operator:
   //   CANCELLED if `keep_waiting` returned false;
   //   ALREADY_EXISTS if another server serves the base;
   //   PERMISSION_DENIED if the base exists but cannot be written,
@@ -73,39 +73,38 @@ class Server {
   // closes all connections, and saves the checkpoint.
   ~Server();
 
-  // The addresses for clients: the Unix socket of the base,
-  // then those of Config::listen. A read-only server has no socket in the base;
-  // it has one outside only if Config::listen is empty.
+  // The addresses for clients: the Unix socket of the base, then those of
+  // Config::listen. A read-only server has no socket in the base, and one
+  // outside it only if Config::listen is empty.
   const std::vector<std::string>& addresses() const { return addresses_; }
   const std::string& base_path() const { return base_path_; }
 
-  // Whether the process should exit. Must be called a few times a second.
-  // True if the server has lost its base directory, or if it had no call for
-  // Config::idle_timeout. With an idle timeout, also true as soon as no call is
-  // running after a disk failure, because the next server reads the disk again.
+  // Whether the process should exit, because the server has lost its base
+  // directory or has had no call for Config::idle_timeout. With an idle
+  // timeout, also true once no call is running after a disk failure, because
+  // the next server reads the disk again. Must be called a few times a second.
   bool ShouldLeave() const;
 
-  // Ends calls whose clients are idle. Must be called at least about
-  // once a second.
+  // Ends calls whose clients are idle. Must be called at least once a second.
   void EndIdleCalls();
 
-  // Reads the files of tokens, keys and policy again, whether or not they have
-  // changed; certificates follow their files anyway. Logs which settings
-  // in `config` differ from the current ones, because only a restart applies
-  // those, or why they could not be read.
+  // Rereads the token, key and policy files, whether or not they have changed;
+  // certificates follow their files anyway. Logs which settings in `config`
+  // differ from the current ones, because only a restart applies them, or why
+  // the settings could not be read.
   void Reload(const absl::StatusOr<Config>& config);
 
  private:
-  // What log lines and metrics call the TLS files.
+  // Name of the TLS files in log lines and metrics.
   static constexpr char kCertificates[] = "certificates";
   explicit Server(const Config& config)
       : config_(config), listen_(config.listen) {}
 
-  // The steps of Start(), in this order; each uses what the ones before made.
+  // The steps of Start(), in this order. Each uses the results of earlier ones.
   absl::Status OpenGate();
   absl::Status StartMetrics();
-  // Waits until LockBase() no longer returns ALREADY_EXISTS, which it did at
-  // first with the message of `locked`. Returns its last result.
+  // Waits until LockBase() no longer returns ALREADY_EXISTS. `locked` is its
+  // first result. Returns its last one.
   absl::StatusOr<std::unique_ptr<fs::BaseLock>> StandBy(
       const absl::Status& locked, const KeepWaiting& keep_waiting);
   absl::Status Listen();
@@ -130,17 +129,17 @@ class Server {
       const std::vector<std::string>& addresses) const;
   absl::Status ListenForProxy();
   std::vector<Maintainer::Chore> Chores();
-  // Whether the server no longer owns the base. Called for every call,
-  // on any thread. Once true, always true.
+  // Whether the server no longer owns the base. Runs for every call, on any
+  // thread. Once true, stays true.
   bool IsLost();
   // Returns why no change may begin now, or OK.
   absl::Status CheckMayChange();
-  // Returns an error, once, if the server no longer owns the base. Sets the
-  // health status to NOT_SERVING then.
+  // Returns an error, once, if the server no longer owns the base, and then
+  // sets the health status to NOT_SERVING.
   absl::Status WatchBase();
   // Returns why new calls should go to another server, or OK.
   absl::Status CheckReady();
-  // Reads the files that have changed of those that decide who may come in.
+  // Rereads the changed files among those that decide who may call.
   absl::Status CheckGate();
   void ReportFile(const std::string& what, const absl::Status& status);
   absl::Status CheckCertificate();
@@ -148,40 +147,40 @@ class Server {
   void Report(absl::string_view what, const absl::Status& problem);
   // Sets the health status to NOT_SERVING permanently.
   void StopServing(const absl::Status& why);
-  // Writes the lock file, through which clients find the server,
-  // and other files that a full disk may have prevented so far.
-  // No-op once that has succeeded, or if the server has lost the base.
+  // Writes the lock file, through which clients find the server, and other
+  // files that a full disk may have prevented so far. No-op once it has
+  // succeeded, or if the server has lost the base.
   absl::Status Announce();
-  // Logs a warning if the base belongs to another user or is world-writable,
-  // or if everybody may connect by TLS.
+  // Logs a warning if the base belongs to another user or is world-writable, or
+  // if everybody may connect over TLS.
   void WarnOfStrangers();
-  // Refuses new calls, and waits for those in flight.
+  // Refuses new calls and waits for those in flight.
   void Drain();
   void EndStreams(const rpc::IdleRule& rule);
   void NoteReset(const std::string& peer);
   void Disconnect(const std::string& peer);
 
   const Config config_;
-  // Config::listen, with the actual ports once the server has stood by.
+  // Config::listen, with the actual ports if the server has stood by.
   std::vector<std::string> listen_;
   std::string base_path_;
   std::vector<std::string> addresses_;
   std::atomic<bool> lost_ = false;
   std::atomic<bool> started_ = false;
   std::atomic<bool> draining_ = false;
-  // The next two are used by Start(), then only by the maintainer's thread.
+  // Start() uses the next two, then only the maintainer's thread.
   bool announced_ = false;
   bool lost_told_ = false;
   // In order of dependency; destroyed in reverse order.
   ServerMetrics metrics_;
-  // By the name of the file or files.
+  // Keyed by the name of the file or files.
   std::map<std::string, observe::ReloadMetrics> reloads_;
   std::unique_ptr<auth::Gate> gate_;
   std::unique_ptr<TlsCredentials> tls_;  // Null without TLS.
   std::unique_ptr<fs::BaseLock> lock_;
   std::unique_ptr<observe::Log> log_;
   std::unique_ptr<observe::AuditLog> audit_;  // Null without an audit log.
-  // The next two are lent to all code that reads or changes the base.
+  // Shared by all code that reads or changes the base.
   std::shared_ptr<fs::Dir> base_;
   std::shared_ptr<core::DiskHealth> health_;
   core::ChangeLog changes_;

@@ -1,4 +1,4 @@
-// What the server does from time to time, and when its operator asks.
+// The server's periodic work, and what its operator asks for.
 #include <memory>
 #include <string>
 #include <vector>
@@ -16,13 +16,13 @@
 namespace mlops::server {
 namespace {
 
-// How much of the time a chore may take that reads or writes the whole index.
+// Maximum share of the time for a chore that reads or writes the whole index.
 constexpr double kShareOfLongChores = 0.1;
-// How often the space on the disk is measured.
+// How often the disk space is measured.
 constexpr absl::Duration kDiskInterval = absl::Seconds(5);
-// How often --min-free-bytes is checked, and at most one workspace purged.
+// How often --min-free-bytes is checked, and at most one workspace is purged.
 constexpr absl::Duration kSpaceInterval = absl::Seconds(1);
-// How often a certificate that is not valid is logged.
+// How often the log reports a certificate that is not valid.
 constexpr absl::Duration kCertificateInterval = absl::Hours(1);
 
 }  // namespace
@@ -40,7 +40,7 @@ void Server::StartChores() {
       }});
 }
 
-// The periodic work of the whole server, in the order of each round.
+// Returns the periodic work of the whole server, in the order of each round.
 std::vector<Maintainer::Chore> Server::Chores() {
   return {
       {.failure = "the clock jumped",
@@ -56,7 +56,7 @@ std::vector<Maintainer::Chore> Server::Chores() {
        .run =
            [this] { return authority_->EndExpiredLeases(), absl::OkStatus(); }},
       {.failure = "no longer serving", .run = [this] { return WatchBase(); }},
-      // Retries, in case the disk was full before.
+      // Retry, because the disk may have been full before.
       {.failure = "cannot write the lock file",
        .run = [this] { return Announce(); }},
       {.failure = "cannot read a file again",
@@ -82,11 +82,12 @@ std::vector<Maintainer::Chore> Server::Chores() {
 }
 
 absl::Status Server::Announce() {
+  // A read-only server must not write to the base.
   announced_ = announced_ || config_.read_only;
   if (announced_ || IsLost()) return absl::OkStatus();
   RETURN_IF_ERROR(lock_->MakeFile());
   RETURN_IF_ERROR(lock_->WriteContent(OwnerContent(addresses_)));
-  // Best effort, except that a full disk is retried.
+  // Best effort, but retry if the disk is full.
   if (absl::Status written = WriteGitignore(*base_);
       absl::IsResourceExhausted(written))
     return written;
@@ -99,8 +100,8 @@ void Server::ReportFile(const std::string& what, const absl::Status& status) {
   if (status.ok()) {
     log_->Info(absl::StrCat("read the ", what, " again"));
   } else {
-    // Not Problem(), which would leave out the next error of an operator who is
-    // still editing. There is one line per change of the file.
+    // Unlike Problem(), Warning() logs every error of an operator who is still
+    // editing. Each change of the file adds only one line.
     log_->Warning(
         absl::StrCat("keeping the previous ", what, ": ", status.message()));
   }
@@ -111,6 +112,7 @@ absl::Status Server::CheckGate() {
       [this](const base::ReloadedFile& file, const absl::Status& status) {
         ReportFile(file.what(), status);
       });
+  // The certificates have two files, so they follow their own rule.
   if (tls_ == nullptr) return absl::OkStatus();
   const absl::StatusOr<bool> changed = tls_->Reload();
   if (!changed.ok() || *changed) ReportFile(kCertificates, changed.status());
@@ -145,7 +147,7 @@ void Server::StopServing(const absl::Status& why) {
 
 void Server::Report(absl::string_view what, const absl::Status& problem) {
   if (problem.ok()) return;
-  // Expected: the server may not change anything.
+  // Ignore expected errors: this server may not change anything.
   const std::string reason = base::GetReason(problem);
   if (config_.read_only && reason == "READ_ONLY") return;
   if (lost_ && reason == "SHUTTING_DOWN") return;

@@ -58,13 +58,13 @@ std::vector<absl::Duration> Bounds(std::initializer_list<double> seconds) {
   return bounds;
 }
 
-// The buckets reach from a fast disk to one that hangs.
+// The buckets range from a fast disk to one that hangs.
 std::vector<absl::Duration> SyncBounds() {
   return Bounds({100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3,
                  50e-3, 0.1, 0.25, 0.5, 1, 5, 30});
 }
 
-// From a small workspace to one with millions of files.
+// The buckets range from a small workspace to one with millions of files.
 std::vector<absl::Duration> ScanBounds() {
   return Bounds({100e-6, 1e-3, 10e-3, 0.1, 0.5, 1, 5, 10, 60, 300});
 }
@@ -75,7 +75,7 @@ Metrics::Read Of(const Object* object, Function read) {
   return [object, read] { return static_cast<double>(read(*object)); };
 }
 
-// The following add the metrics of one object.
+// The following overloads add the metrics of one object.
 
 void Add(Metrics& metrics, const catalog::FileCatalog& catalog) {
   using Counts = catalog::FileCatalog::Counts;
@@ -253,7 +253,7 @@ void Add(Metrics& metrics, const observe::AuditLog& audit) {
       {}, Of(&audit, [](const auto& of) { return of.counts().writable; }));
 }
 
-// A value that is negative until it is known.
+// Reads a value that is negative until it is known. NaN stands for "unknown".
 Metrics::Read Known(const std::atomic<double>& value) {
   return [&value] {
     const double known = value.load(std::memory_order_relaxed);
@@ -346,6 +346,7 @@ void ServerMetrics::Watch(const MetricSources& sources) {
 
 void ServerMetrics::MeasureDisk(const std::string& base_path) {
   struct statvfs info;
+  // Keep the last values if the disk cannot be measured.
   if (::statvfs(base_path.c_str(), &info) != 0) return;
   const auto block = static_cast<double>(info.f_frsize);
   disk_bytes_ = static_cast<double>(info.f_blocks) * block;

@@ -26,7 +26,7 @@
 
 namespace mlops::server {
 
-// The objects that the metrics of a server describe. Must outlive the last
+// The objects that a server's metrics describe. They must outlive the last
 // Metrics::Write(). Metrics of null pointers and functions are omitted.
 struct MetricSources {
   const catalog::FileCatalog* catalog = nullptr;
@@ -43,7 +43,7 @@ struct MetricSources {
   const rpc::WatchHub* watches = nullptr;
   const Acceptor* acceptor = nullptr;
   const observe::AuditLog* audit = nullptr;
-  // Whether the server should get calls, as for /readyz.
+  // Whether the server should receive calls, as for /readyz.
   std::function<absl::Status()> ready;
   // When the TLS certificate in use expires.
   std::function<absl::Time()> certificate_expiry;
@@ -60,14 +60,15 @@ class ServerMetrics {
   const std::function<void(absl::Duration)>* on_sync() const {
     return &on_sync_;
   }
-  // Returns `scanner` with its scans measured. This must outlive the result.
+  // Returns `scanner` with its scans measured. This object must outlive the
+  // result.
   core::UsageScanner Measured(core::UsageScanner scanner);
 
   // Adds the metrics of `sources`. Must be called once.
   void Watch(const MetricSources& sources);
 
-  // Measures the space on the disk of `base_path`. Waits for the disk, so it
-  // is not part of Metrics::Write(). Call it every few seconds.
+  // Measures the disk space of `base_path`. It waits for the disk, so it is not
+  // part of Metrics::Write(). Call it every few seconds.
   void MeasureDisk(const std::string& base_path);
 
  private:

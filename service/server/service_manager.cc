@@ -25,21 +25,24 @@ std::string Variable(const char* name) {
   return value == nullptr ? "" : value;
 }
 
-// The clock that systemd compares with.
+// Returns the time of the clock that systemd uses.
 absl::Duration Now() {
   timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
   return absl::DurationFromTimespec(now);
 }
 
-// Connects to the datagram socket `address`, which is a path, or "@" and an
-// abstract name. Returns an invalid descriptor if nobody listens there.
+// Connects to the datagram socket `address`, which is a path, or "@" followed
+// by an abstract name. Returns an invalid descriptor if nobody listens there.
 base::UniqueFd Connect(const std::string& address) {
   sockaddr_un name = {.sun_family = AF_UNIX};
   if (address.empty() || address.size() >= sizeof(name.sun_path)) return {};
   std::memcpy(name.sun_path, address.data(), address.size());
+  // An abstract name begins with a NUL.
   if (address[0] == '@') name.sun_path[0] = '\0';
   base::UniqueFd fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  // Bound the time, because a service manager that hangs must not block the
+  // server.
   const timeval second = {.tv_sec = 1};
   ::setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &second, sizeof(second));
   const auto size =
@@ -49,8 +52,8 @@ base::UniqueFd Connect(const std::string& address) {
   return fd;
 }
 
-// Returns half of the interval in which systemd expects a ping of this
-// process.
+// Returns half of the interval in which systemd expects a ping, or infinity if
+// it expects none from this process.
 absl::Duration PingInterval() {
   int64_t microseconds = 0, pid = 0;
   const std::string watched = Variable("WATCHDOG_PID");
@@ -80,6 +83,7 @@ void ServiceManager::StandingBy(absl::string_view status) {
 void ServiceManager::SendReady(absl::string_view status,
                                absl::Duration patience) {
   std::string text = absl::StrCat("READY=1\nSTATUS=", status);
+  // The first ping starts the watchdog's new interval.
   if (ping_interval_ != absl::InfiniteDuration()) {
     absl::StrAppend(&text, "\nWATCHDOG=1\nWATCHDOG_USEC=",
                     absl::ToInt64Microseconds(patience));

@@ -9,39 +9,41 @@
 
 namespace mlops::server {
 
-// Reports the state of this process to systemd, by the protocol of
+// Reports the state of this process to systemd. Implements the protocol of
 // sd_notify(3), which needs no library. All methods are best effort, block for
-// at most a second, and do nothing if no service manager listens.
-// Not thread-safe.
+// at most a second, and do nothing if no service manager listens. Not
+// thread-safe.
 class ServiceManager {
  public:
-  // Finds the service manager by NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID.
+  // Finds the service manager through NOTIFY_SOCKET, WATCHDOG_USEC and
+  // WATCHDOG_PID.
   ServiceManager();
 
-  // The server answers calls, or has finished reloading its settings.
-  // systemctl status shows `status`, which must be one line.
+  // Reports that the server answers calls, or has finished reloading its
+  // settings. `systemctl status` shows `status`, which must be one line.
   void Ready(absl::string_view status);
-  // The server waits for another one to end, and may then need up to 15 minutes
-  // to read its base, during which it pings nobody.
+  // Reports that the server waits for another one to end. It may then need up
+  // to 15 minutes to read its base, during which it does not ping.
   void StandingBy(absl::string_view status);
-  // The server has begun to read its settings again. Ready() must follow.
+  // Reports that the server has begun to reread its settings. Ready() must
+  // follow.
   void Reloading();
-  // The server has begun to stop.
+  // Reports that the server has begun to stop.
   void Stopping();
-  // Reports that the server is alive, if systemd wants to know and half of the
-  // watchdog's interval has passed since the last time. Must be called often:
+  // Reports that the server is alive, if systemd expects it and half of the
+  // watchdog's interval has passed since the last time. Call it often, because
   // otherwise systemd kills the process.
   void PingIfDue();
 
  private:
-  // `patience` is the longest time between two pings from now on.
+  // `patience` is the maximum time between two pings from now on.
   void SendReady(absl::string_view status, absl::Duration patience);
   void Send(absl::string_view text);
 
   base::UniqueFd socket_;
-  // Without pings: infinite.
+  // Infinite if systemd expects no pings.
   absl::Duration ping_interval_ = absl::InfiniteDuration();
-  // By the monotonic clock, since its epoch.
+  // On the monotonic clock, since its epoch.
   absl::Duration next_ping_ = absl::ZeroDuration();
 };
 

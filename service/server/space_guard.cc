@@ -19,13 +19,15 @@ absl::Status SpaceGuard::Check() {
   const std::string shortage =
       absl::StrCat(free_bytes, " bytes are free, fewer than --min-free-bytes ",
                    options_.min_free_bytes);
+  // Purging early breaks a promise, so the operator must permit it.
   if (!options_.purge_early) {
     return absl::ResourceExhaustedError(
         absl::StrCat(shortage,
                      ": enlarge the disk, purge workspaces from the trash, or "
                      "allow --purge-early"));
   }
-  // Their space counts only once they are gone.
+  // Wait for the last purge, because its space counts only once its files are
+  // gone.
   if (options_.is_removing()) return absl::OkStatus();
   ASSIGN_OR_RETURN(const core::WorkspacePtr purged, options_.purge_oldest());
   if (purged == nullptr) {

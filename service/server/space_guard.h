@@ -14,32 +14,32 @@
 
 namespace mlops::server {
 
-// Watches the free space of the disk. If it falls below a minimum, purges
-// the workspace that has been in the trash longest, then the next one once that
-// one's files are gone: but only if the operator allowed to break the promise
-// of `purge_time`. Check() must be called by one thread; the other methods
-// are thread-safe.
+// Watches the free space of the disk. While it is below a minimum, purges the
+// workspace that has been in the trash longest, and the next one once its files
+// are gone. It purges only if the operator permits breaking the promise of
+// `purge_time`. Only one thread may call Check(); the other methods are
+// thread-safe.
 class SpaceGuard {
  public:
   struct Options {
-    // 0: Check() does nothing.
+    // 0 disables Check().
     int64_t min_free_bytes = 0;
     bool purge_early = false;
     // Returns the number of bytes that the server can still write.
     std::function<absl::StatusOr<int64_t>()> free_bytes;
     // Returns whether files of purged workspaces are still being removed.
     std::function<bool()> is_removing;
-    // Purges the workspace that was deleted first, and returns it. Null if
+    // Purges and returns the workspace that was deleted first. Returns null if
     // the trash is empty.
     std::function<absl::StatusOr<core::WorkspacePtr>()> purge_oldest;
-    // Receives a line for each workspace that was purged early.
+    // Receives a line for each workspace purged early.
     std::function<void(absl::string_view line)> log;
   };
 
   explicit SpaceGuard(Options options) : options_(std::move(options)) {}
 
-  // Does one step. Returns RESOURCE_EXHAUSTED, with a sentence for
-  // the operator, while there is too little space and nothing to purge.
+  // Performs one step. Returns RESOURCE_EXHAUSTED, with a sentence for the
+  // operator, while there is too little space and nothing to purge.
   absl::Status Check();
 
   // Whether the last Check() found too little space.

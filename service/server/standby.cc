@@ -47,6 +47,7 @@ absl::StatusOr<std::unique_ptr<Standby>> Standby::Start(
     const Config& config, std::unique_ptr<Acceptor> acceptor,
     std::function<std::string()> metrics) {
   auto standby = std::unique_ptr<Standby>(new Standby(std::move(acceptor)));
+  // Set an error before the first call can arrive.
   standby->SetRefusal(core::StandsBy("another server serves"));
   ASSIGN_OR_RETURN(standby->tls_, LoadTls(config));
   RETURN_IF_ERROR(standby->StartGrpc());
@@ -68,6 +69,8 @@ absl::Status Standby::StartGrpc() {
   server_ = builder.BuildAndStart();
   if (server_ == nullptr)
     return absl::FailedPreconditionError("gRPC failed to start");
+  // Set both the service and the whole server, because clients may ask for
+  // either.
   grpc::HealthCheckServiceInterface& health = *server_->GetHealthCheckService();
   health.SetServingStatus(workspace::v1::WorkspaceService::service_full_name(),
                           false);
@@ -81,6 +84,8 @@ void Standby::ReloadTls() {
 }
 
 Standby::~Standby() {
+  // Close the connections first, so that clients get UNAVAILABLE, which they
+  // retry.
   acceptor_->Stop();
   if (server_ == nullptr) return;
   server_->Shutdown(absl::ToChronoTime(absl::Now() + kStreamGrace));

@@ -21,17 +21,17 @@
 
 namespace mlops::server {
 
-// Answers clients while another server holds the base, so that clients which
-// know several addresses find the server that serves: health checks with
-// NOT_SERVING, and all calls with UNAVAILABLE/SHUTTING_DOWN, whoever the
-// caller is. Not thread-safe.
+// Answers clients while another server holds the base, so that clients with
+// several addresses find the server that serves. Answers health checks with
+// NOT_SERVING, and all calls with UNAVAILABLE/SHUTTING_DOWN, whoever the caller
+// is. Not thread-safe.
 class Standby {
  public:
   // Starts to answer on the addresses of `acceptor`, with TLS if `config` has
-  // it, and on those of `config.metrics`: /readyz with 503 and /metrics with
-  // the text of `metrics`, which is called on another thread. Returns
-  // FAILED_PRECONDITION, as a sentence for the operator, if the metrics'
-  // address cannot be bound or a TLS file cannot be used.
+  // it. On `config.metrics`, answers /readyz with 503 and /metrics with the
+  // text of `metrics`, which another thread calls. Returns FAILED_PRECONDITION,
+  // as a sentence for the operator, if the metrics address cannot be bound or a
+  // TLS file cannot be used.
   static absl::StatusOr<std::unique_ptr<Standby>> Start(
       const Config& config, std::unique_ptr<Acceptor> acceptor,
       std::function<std::string()> metrics);
@@ -44,12 +44,12 @@ class Standby {
     return acceptor_->addresses();
   }
 
-  // Sets the error of all later calls, which is also the text of /readyz.
+  // Sets the error for all later calls, which is also the text of /readyz.
   void SetRefusal(absl::Status refusal) { refuser_.Set(std::move(refusal)); }
 
-  // Reads the TLS files again if they have changed. Call it several times
-  // a second. A file that cannot be used is not reported: the server that
-  // stands by has read it too.
+  // Rereads the TLS files if they have changed. Call it several times a second.
+  // Does not report an unusable file, because the server that stands by has
+  // read it too.
   void ReloadTls();
 
  private:

@@ -24,7 +24,8 @@ in_port_t PortOf(int fd) {
   return PortIn(reinterpret_cast<sockaddr&>(name));
 }
 
-// If `port` is "0", replaces it with the actual one.
+// Listens on all addresses of `host`. Replaces "0" in `port` with the actual
+// port.
 absl::StatusOr<std::vector<UniqueFd>> Bind(const std::string& host,
                                            std::string& port) {
   const addrinfo hints = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV,
@@ -40,20 +41,24 @@ absl::StatusOr<std::vector<UniqueFd>> Bind(const std::string& host,
   absl::Status problem =
       absl::FailedPreconditionError("the host name has no address");
   std::vector<UniqueFd> listeners;
-  // The port of the first socket; the others use the same.
+  // The port of the first socket, which the others must share.
   in_port_t port_number = 0;
   // A name can have several addresses, some of which this machine may lack
   // ("localhost" without IPv6).
   for (addrinfo* info = found; info != nullptr; info = info->ai_next) {
     UniqueFd fd = NewSocket(info->ai_family);
+    // SO_REUSEADDR allows binding while connections of an earlier server
+    // linger.
     const int yes = 1;
-    // Without a socket, errno says why.
+    // Without a socket, errno already holds the reason.
     if (fd.ok())
       ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
     if (!listeners.empty()) PortIn(*info->ai_addr) = port_number;
     if (!fd.ok() || ::bind(fd.get(), info->ai_addr, info->ai_addrlen) != 0 ||
         ::listen(fd.get(), kBacklog) != 0) {
       problem = absl::FailedPreconditionError(std::strerror(errno));
+      // Skip addresses that this machine lacks, but report a port that is in
+      // use.
       if (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL) continue;
       return problem;
     }

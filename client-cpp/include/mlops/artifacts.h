@@ -11,8 +11,8 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 
-// Artifacts are the files and directories in a workspace. This header has the
-// types with which WorkspaceClient reads and writes them;
+// Artifacts are the files and directories in a workspace. This header defines
+// the types with which WorkspaceClient reads and writes them;
 // mlops/workspace_client.h includes it.
 //
 // PATHS
@@ -35,13 +35,13 @@
 // computes the SHA-256, unless `checksum` makes the client compute it, too.
 namespace mlops {
 
-// A file or directory in a workspace, at the time when the server read it.
+// A file or directory in a workspace, as of the time when the server read it.
 struct Artifact {
   std::string path;  // For example "models/run-7/model.pt".
   // Directories have no size, checksum or etag.
   bool directory = false;
   int64_t size_bytes = 0;
-  // 64 lowercase hexadecimal digits. Set by GetArtifact with `checksum`,
+  // 64 lower-case hexadecimal digits. Set by GetArtifact with `checksum`,
   // ArtifactWriter::Finish and Upload.
   std::string sha256;
   // When the content last changed.
@@ -64,7 +64,7 @@ struct GetArtifactOptions {
 };
 
 struct ListArtifactsOptions {
-  // Directory to list. Empty: the workspace, which contains the five
+  // Directory to list. Empty means the workspace, which contains the five
   // directories.
   std::string path = "";
   // Also list everything below the directory's subdirectories.
@@ -97,7 +97,7 @@ struct PlaceOptions {
 };
 
 struct ReadOptions {
-  // Where to start, in bytes.
+  // Position of the first byte to read.
   int64_t offset = 0;
   // Maximum number of bytes to read. 0 means up to the end.
   int64_t limit = 0;
@@ -112,10 +112,10 @@ struct WriteOptions {
   bool create_only = false;
   // If set, must be the current etag of the file to replace.
   std::string etag = "";
-  // `[A-Za-z0-9._-]{1,64}`, unique for each file. Makes the upload resumable:
-  // the server keeps the data that it received for a day, and a later call with
-  // the same id resumes the upload, even from another process. Empty: the
-  // client generates an id.
+  // Makes the upload resumable. Matches `[A-Za-z0-9._-]{1,64}`, and must be
+  // unique for each file. The server keeps the data that it has received for a
+  // day, and a later call with the same id resumes the upload, even from
+  // another process. If empty, the client generates an id.
   std::string upload_id = "";
 };
 
@@ -125,12 +125,12 @@ struct WriteOptions {
 using Progress = std::function<bool(int64_t done_bytes, int64_t total_bytes)>;
 
 struct UploadOptions {
-  // See WriteOptions. If the server already has a part of the file under
+  // See WriteOptions. If the server already has part of the file under
   // `upload_id`, the client sends only the rest.
   bool create_only = false;
   std::string etag = "";
   std::string upload_id = "";
-  // Compute the SHA-256 on this side, too. The server rejects the upload if its
+  // Also compute the SHA-256 on this side. The server rejects the upload if its
   // own checksum differs.
   bool checksum = false;
   // Append to the staged file directly if possible. Ignored with an
@@ -144,7 +144,7 @@ struct DownloadOptions {
   // If set, must be the file's current etag.
   std::string etag = "";
   // Compute the SHA-256 of the received content and compare it with the
-  // server's, which may have to read the file again for it.
+  // server's, for which the server may have to read the file again.
   bool checksum = false;
   // Copy the file directly if possible.
   bool by_path = true;
@@ -162,18 +162,18 @@ class BufferedWriter;
 //
 // With direct access, the reader does not need the server after it is opened.
 // Otherwise it resumes at its offset in the same file when the connection
-// breaks. After 8 consecutive attempts without progress, a few seconds in
-// total, it returns the last error. Data that arrives ahead of Read() stays in
-// gRPC's buffers of a few MiB.
+// breaks. It returns the last error after 8 consecutive attempts without
+// progress, which take a few seconds. Data that arrives ahead of Read() stays
+// in gRPC's buffers of a few MiB.
 class ArtifactReader {
  public:
   explicit ArtifactReader(std::unique_ptr<internal::ReadSession> session);
   ArtifactReader(ArtifactReader&&) noexcept;
   ArtifactReader& operator=(ArtifactReader&&) noexcept;
-  // Ends the call, even if the file was not read to its end.
+  // Ends the call, even if the file has not been read to its end.
   ~ArtifactReader();
 
-  // Returns the file that is read.
+  // Returns the file that the reader reads.
   const Artifact& artifact() const;
   // Returns whether the reader accesses the file directly.
   bool by_path() const;
@@ -182,8 +182,8 @@ class ArtifactReader {
   // Returns the number of bytes still to read.
   int64_t remaining_bytes() const;
 
-  // Reads up to `size` bytes into `buffer` and returns their number, which is
-  // less than `size` only at the end, and 0 after it.
+  // Reads up to `size` bytes into `buffer` and returns their number. It is less
+  // than `size` only at the end of the file, and 0 after that.
   //
   // Returns ABORTED/ETAG_MISMATCH {path, etag, current_etag} if the file was
   //   truncated or overwritten in place, or if the connection broke and the
@@ -205,8 +205,8 @@ class ArtifactReader {
 // Created by WorkspaceClient::OpenForWrite. Not thread-safe, but different
 // threads may use it one after the other.
 //
-// The writer resumes when the connection breaks, for which it holds at most 16
-// MiB of sent data. It gives up under the same conditions as ArtifactReader.
+// When the connection breaks, the writer resumes, for which it holds at most
+// 16 MiB of sent data. It gives up under the same conditions as ArtifactReader.
 class ArtifactWriter {
  public:
   explicit ArtifactWriter(std::unique_ptr<internal::BufferedWriter> writer);
@@ -219,9 +219,9 @@ class ArtifactWriter {
   // offset at which an upload with the given `upload_id` resumes.
   int64_t offset() const;
 
-  // Appends `data`. The writer sends messages of 1 MiB. Nothing is sent while
-  // the file is smaller, so that only Finish() reports errors. After an error,
-  // call nothing but Abandon().
+  // Appends `data`. The writer sends messages of 1 MiB and buffers smaller
+  // data, so for a smaller file only Finish() reports errors. After an error,
+  // only Abandon() may be called.
   //
   // Returns NOT_FOUND/WORKSPACE_NOT_FOUND if the workspace does not exist or
   //   was deleted.
@@ -246,8 +246,8 @@ class ArtifactWriter {
   absl::Status Write(std::string_view data);
 
   // Makes the file durable and visible, atomically replacing a file of the same
-  // name. If `sha256` is set, 64 hexadecimal digits, the content must have this
-  // checksum.
+  // name. If `sha256`, 64 hexadecimal digits, is set, the content must have
+  // this checksum.
   //
   // Returns the errors of Write.
   // Returns INVALID_ARGUMENT/CHECKSUM_MISMATCH {path, expected_sha256,

@@ -87,17 +87,17 @@
 // most 4 attempts with 0.1 s to 2 s between them. These are Get, List,
 // GetStatus, GetServerInfo, Ensure, Update, AcquireLease, ReleaseLease,
 // ListTemplates, GetArtifact, ListArtifacts and MakeDirectory. It never retries
-// Create, Delete, Undelete, CloneWorkspace, Export, Import, StreamStatuses,
-// DeleteArtifact, MoveArtifact and CopyArtifact. Reads and writes of files
-// resume where they stopped: see mlops/artifacts.h. So does Watch.
+// Create, Delete, Undelete, CloneWorkspace, ExportWorkspace, ImportWorkspace,
+// StreamStatuses, DeleteArtifact, MoveArtifact and CopyArtifact. Watch, and
+// reads and writes of files, resume where they stopped; see mlops/artifacts.h.
 //
-// With several addresses, the client calls the server whose health checks say
-// that it serves, and waits for up to 10 s for one that does. When it stops,
-// the calls that may be retried move to the next one.
+// With several addresses, the client calls the server whose health check
+// reports that it serves, and waits up to 10 s for one. When that server stops,
+// retryable calls move to the next one.
 //
-// A timeout covers a call with all of its attempts. ClientOptions and
-// CallOptions, in mlops/options.h, set it. The client detects within a minute
-// that a server has disappeared without closing the connection.
+// A timeout covers a call with all its attempts. ClientOptions and CallOptions,
+// in mlops/options.h, set it. The client detects within a minute that a server
+// has disappeared without closing the connection.
 namespace mlops {
 
 namespace internal {
@@ -119,16 +119,16 @@ std::string MetadataToJson(const google::protobuf::Struct& metadata);
 
 // The settings, metadata and quotas of a project that callers can set.
 struct Settings {
-  // Each of the four settings is at most 4096 bytes long. The method that takes
-  // the settings defines what an absent one means.
+  // Each of the four settings has at most 4096 bytes. The method that takes the
+  // settings defines the meaning of an absent one.
   std::optional<std::string> mlflow_experiment_id = std::nullopt;
   std::optional<std::string> mlflow_tracking_uri = std::nullopt;
   std::optional<std::string> dvc_remote_path = std::nullopt;
   std::optional<std::string> bentoml_tag_prefix = std::nullopt;
   // At most 64 KiB as JSON and 16 levels deep, with keys of at most 256 bytes.
   google::protobuf::Struct metadata = {};
-  // Quotas of the bytes and regular files in the five directories: the server
-  // refuses changes that would exceed them (NO_SPACE). At least 0.
+  // Quotas for the bytes and the regular files in the five directories; at
+  // least 0. The server refuses changes that would exceed them, with NO_SPACE.
   std::optional<int64_t> max_size_bytes = std::nullopt;
   std::optional<int32_t> max_file_count = std::nullopt;
 };
@@ -136,18 +136,19 @@ struct Settings {
 // The exclusive right of one holder to change a workspace through the service.
 struct LeaseInfo {
   std::string holder;
-  // Changes must carry it, in CallOptions::fence. Larger than that of every
-  // earlier lease of the project.
+  // Changes must carry it in CallOptions::fence. It is larger than the fence of
+  // every earlier lease on the project.
   int64_t fence = 0;
   absl::Time acquire_time = absl::InfinitePast();
-  // When the lease ends unless it is renewed, by the server's clock.
+  // When the lease ends unless it is renewed, according to the server's clock.
   absl::Time expire_time = absl::InfinitePast();
 };
 
-// A workspace at the time when the server read it.
+// A workspace, as of the time when the server read it.
 struct Workspace {
   std::string project;  // Also the name of the workspace's directory.
-  // Distinguishes the workspace from earlier and later ones of the same name.
+  // Distinguishes this workspace from earlier and later ones with the same
+  // name.
   std::string uid;
   std::string root_path;  // The directory's absolute path on the server.
   std::optional<std::string> mlflow_experiment_id;
@@ -164,8 +165,8 @@ struct Workspace {
   absl::Time update_time = absl::InfinitePast();
   // Set while the workspace is in the trash.
   std::optional<absl::Time> delete_time;
-  // When the server removes the workspace permanently. Set while it is in the
-  // trash.
+  // When the server removes the workspace permanently. Set while the workspace
+  // is in the trash.
   std::optional<absl::Time> purge_time;
   // Changes whenever workspace.yaml changes.
   std::string etag;
@@ -179,7 +180,7 @@ struct DirectoryUsage {
   bool exists = false;
   int64_t file_count = 0;
   int64_t size_bytes = 0;
-  // The latest modification time of any file or directory in it.
+  // The latest modification time of a file or directory in it.
   std::optional<absl::Time> modify_time;
 };
 
@@ -218,26 +219,26 @@ struct CreateOptions {
   // Validate the request and return the workspace that it would create, without
   // creating it.
   bool validate_only = false;
-  // `[A-Za-z0-9._-]{1,64}`, unique for each workspace. Makes Create idempotent:
-  // a repeated call with the same id returns the workspace that the first one
-  // created.
+  // Makes Create idempotent: a repeated call with the same id returns the
+  // workspace that the first one created. Matches `[A-Za-z0-9._-]{1,64}`, and
+  // must be unique for each workspace.
   std::string request_id = "";
-  // The template to create the workspace from. `settings` takes precedence over
-  // its values. Empty: the server's default template, if it has one.
+  // The template for the workspace. `settings` takes precedence over its
+  // values. Empty means the server's default template, if it has one.
   std::string template_name = "";
 };
 
-// What a new workspace begins with: the directory `.templates/<name>` of
-// a server's base.
+// The initial content of new workspaces: the directory `.templates/<name>` in a
+// server's base.
 struct Template {
   std::string name;
   std::string description;
-  // Settings, metadata and quotas, before `${project}`, `${date}` and `${root}`
-  // are replaced.
+  // Settings, metadata and quotas. `${project}`, `${date}` and `${root}` are
+  // not replaced yet.
   Settings settings;
-  // Directories and files, relative to the workspace; at most 1000.
+  // Paths of directories and files, relative to the workspace; at most 1000.
   std::vector<std::string> paths;
-  // Not OK if the template cannot be used; then only `name` is set.
+  // Not OK if the template cannot be used; only `name` is then set.
   absl::Status error;
 };
 
@@ -247,19 +248,19 @@ struct CloneProgress {
 };
 
 struct CloneOptions {
-  // Those of the five directories whose content is copied; the others are
-  // created empty. Empty: all five.
+  // Which of the five directories to copy with their content; the others are
+  // created empty. Empty means all five.
   std::vector<std::string> directories = {};
-  // Makes CloneWorkspace idempotent, as CreateOptions::request_id.
+  // Makes CloneWorkspace idempotent, like CreateOptions::request_id.
   std::string request_id = "";
-  // Called a few times a second with what has been copied so far. If it returns
-  // false, the server abandons the copy.
+  // Called a few times a second with the progress so far. If it returns false,
+  // the server abandons the copy.
   std::function<bool(const CloneProgress&)> progress = nullptr;
 };
 
 struct EnsureOptions {
-  // As CreateOptions::template_name. Used only if the workspace is created, but
-  // the template must exist in any case.
+  // Like CreateOptions::template_name. Used only if the call creates the
+  // workspace, but the template must exist in any case.
   std::string template_name = "";
 };
 
@@ -270,12 +271,12 @@ struct EnsureResult {
 
 struct UpdateOptions {
   // Fields to change. Empty: set the settings and quotas that are present, and
-  // merge `metadata` key by key. The name of a setting or quota: set it,
-  // or clear it if it is absent. "metadata": replace all metadata. "*": replace
+  // merge `metadata` key by key. The name of a setting or quota: set it, or
+  // clear it if it is absent. "metadata": replace all metadata. "*": replace
   // everything.
   std::vector<std::string> update_mask = {};
-  // Metadata keys to remove. Missing keys are ignored. A key must not also be
-  // in `settings.metadata`.
+  // Metadata keys to remove. Missing keys are ignored. A key must not also
+  // occur in `settings.metadata`.
   std::vector<std::string> remove_metadata = {};
   // If set, update only if this is the workspace's current etag.
   std::string etag = "";
@@ -296,8 +297,8 @@ struct DeleteOptions {
   // Bypass the trash and remove the workspace permanently. With `uid`, the
   // workspace may already be in the trash.
   bool permanent = false;
-  // Delete the workspace only if it is in the trash, so that one that somebody
-  // restored meanwhile stays. Requires `permanent` and `uid`.
+  // Delete the workspace only if it is in the trash, so that a workspace that
+  // somebody has restored stays. Requires `permanent` and `uid`.
   bool only_deleted = false;
   // Return the workspace that the call would delete, with its file count and
   // size, without deleting it.
@@ -309,26 +310,26 @@ struct DeleteOptions {
 struct DeleteResult {
   // The deleted workspace; absent if nothing was deleted.
   std::optional<Workspace> workspace;
-  // Files and bytes that are freed, or would be with `validate_only`. Set only
-  // with `permanent` or `validate_only`.
+  // Files and bytes that the call freed, or would free with `validate_only`.
+  // Set only with `permanent` or `validate_only`.
   int64_t file_count = 0;
   int64_t size_bytes = 0;
   bool purged = false;  // Whether the workspace was removed permanently.
 };
 
 struct UndeleteOptions {
-  // Selects one of several deleted workspaces of the same name. Empty: the one
-  // that was deleted last.
+  // Selects one of several deleted workspaces with the same name. Empty means
+  // the one that was deleted last.
   std::string uid = "";
 };
 
 struct AcquireLeaseOptions {
-  // How long the lease lasts unless it is renewed: 1 s to 24 h.
+  // How long the lease lasts unless it is renewed; 1 s to 24 h.
   absl::Duration ttl = absl::Seconds(60);
 };
 
 struct ReleaseLeaseOptions {
-  // End the lease whoever holds it. Needs the permission to delete the
+  // End the lease no matter who holds it. Requires the permission to delete the
   // workspace.
   bool force = false;
 };
@@ -340,10 +341,10 @@ struct ListOptions {
   // `next_page_token` of the previous page. All other options except
   // `page_size` must be the same as for that page. ListAll starts at this page.
   std::string page_token = "";
-  // Selects workspaces, for example
-  // R"(metadata.stage = "production" AND create_time > 2026-01-31)". Empty: all
-  // workspaces. The language, a subset of AIP-160, is documented at
-  // ListWorkspacesRequest.filter in the contract.
+  // Selects workspaces, for example R"(metadata.stage = "production" AND
+  // create_time > 2026-01-31)". Empty means all workspaces.
+  // ListWorkspacesRequest.filter in the contract documents the language, a
+  // subset of AIP-160.
   std::string filter = "";
   // "project" (the default), "create_time" or "update_time", each optionally
   // followed by " desc".
@@ -355,11 +356,11 @@ struct ListOptions {
 struct WorkspacePage {
   std::vector<Workspace> workspaces;
   std::string next_page_token;  // Empty on the last page.
-  // On the first page: a watch with this token reports every later change.
+  // Set on the first page: a watch with this token reports every later change.
   std::string resume_token;
-  // Number of workspaces on all pages, without the unreachable ones.
+  // Number of workspaces on all pages, excluding unreachable ones.
   int64_t total_size = 0;
-  // On the first page: projects that the server cannot read, at most 1000.
+  // Set on the first page: projects that the server cannot read, at most 1000.
   std::vector<std::string> unreachable;
 };
 
@@ -369,22 +370,23 @@ struct ListSummary {
 };
 
 enum class WorkspaceChange {
-  // The workspace was created, restored or put there by hand, or existed when
-  // the watch began.
+  // The workspace was created, restored or added by hand, or existed when the
+  // watch began.
   kCreated,
-  // Its record or its lease changed, or whether it uses more than its quotas.
+  // Its record or its lease changed, or it began or ceased to exceed its
+  // quotas.
   kUpdated,
   // It was deleted, moved or removed.
   kDeleted,
-  // Everything that changed before has been reported.
+  // The server has reported everything that changed before.
   kSynced,
 };
 
 struct WorkspaceEvent {
   WorkspaceChange change = WorkspaceChange::kSynced;
-  // The current state. Only `project` is set if the record cannot be read;
-  // of a deleted workspace also `uid` and the times, if they are known. Empty
-  // for kSynced.
+  // The current state. If the record cannot be read, only `project` is set. For
+  // a deleted workspace, `uid` and the times are also set, if they are known.
+  // Empty for kSynced.
   Workspace workspace;
   // The position after this event, for WatchOptions.
   std::string resume_token;
@@ -396,25 +398,25 @@ struct WorkspaceEvent {
 struct WatchOptions {
   // The projects to watch, at most 1000; they need not exist yet. Empty: all.
   std::vector<std::string> projects = {};
-  // `resume_token` of an earlier event or of a WorkspacePage: report only what
-  // changed after it. Empty: begin with what exists.
+  // `resume_token` of an earlier event or of a WorkspacePage: report only
+  // changes after it. Empty: begin with the existing workspaces.
   std::string resume_token = "";
 };
 
 struct StatusOptions {
-  // Maximum age of the result. With zero the result is exact: it includes every
-  // file that was written before the call.
+  // Maximum age of the result. With zero, the result is exact: it includes
+  // every file that was written before the call.
   absl::Duration max_staleness = absl::ZeroDuration();
-  // Count files only, which is much less work for the server. Every size_bytes
-  // is then 0 and every modify_time absent.
+  // Count only files, which is much cheaper for the server. Every size_bytes is
+  // then 0 and every modify_time absent.
   bool counts_only = false;
-  // If set, count the workspace with this uid in the trash instead.
+  // If set, count the workspace with this uid, which is in the trash.
   std::string uid = "";
 };
 
 struct StatusStreamOptions {
-  // Selects workspaces, as ListOptions::filter does. A filter excludes
-  // workspaces that the server cannot read.
+  // Selects workspaces, like ListOptions::filter. A filter excludes workspaces
+  // that the server cannot read.
   std::string filter = "";
   // See StatusOptions.
   absl::Duration max_staleness = absl::ZeroDuration();
@@ -424,16 +426,16 @@ struct StatusStreamOptions {
 };
 
 struct ExportOptions {
-  // The directories whose content is exported, for example "models". Empty: all
-  // five.
+  // The directories whose content is exported, for example "models". Empty
+  // means all five.
   std::vector<std::string> directories = {};
-  // Called with the number of bytes so far. If it returns false, the call ends
-  // with CANCELLED.
+  // Called with the number of bytes received so far. If it returns false, the
+  // call ends with CANCELLED.
   std::function<bool(int64_t size_bytes)> progress = nullptr;
 };
 
 struct ImportOptions {
-  // As CreateOptions::request_id: a repeated ImportWorkspace with the same id
+  // Like CreateOptions::request_id: a repeated ImportWorkspace with the same id
   // returns the workspace that the first one created.
   std::string request_id = "";
   // Called with the number of bytes that the server has staged. If it returns
@@ -452,13 +454,13 @@ class WorkspaceClient {
   //
   // Returns INVALID_ARGUMENT/FIELD_INVALID {field, problem} if the address is
   //   missing or malformed, if both `address` and `base_path` are set, if the
-  //   token or a file of the credentials cannot be used, or if the token would
-  //   be sent unencrypted to another host.
+  //   token or a credentials file cannot be used, or if the token would be sent
+  //   unencrypted to another host.
   // Returns UNAVAILABLE, without a reason, if no server runs for `base_path`,
   //   or if its server runs on another host and has no address that this host
-  //   can reach; the message names that host. Also if the path of a Unix socket
-  //   has a comma, and its directory cannot be opened or the comma is in the
-  //   socket's own name.
+  //   can reach; the message names that host. Also returned if the path of a
+  //   Unix socket contains a comma, and its directory cannot be opened or the
+  //   comma is in the socket's own name.
   static absl::StatusOr<WorkspaceClient> Connect(
       const ClientOptions& options = {});
 
@@ -474,8 +476,7 @@ class WorkspaceClient {
   // Returns NOT_FOUND/TEMPLATE_NOT_FOUND {template} if there is no such
   //   template.
   // Returns FAILED_PRECONDITION/TEMPLATE_INVALID {template, file, line,
-  // problem}
-  //   if the template cannot be used.
+  //   problem} if the template cannot be used.
   // Returns RESOURCE_EXHAUSTED/NO_SPACE {path, available_bytes} if the disk is
   //   full.
   absl::StatusOr<Workspace> Create(std::string_view project,
@@ -493,9 +494,9 @@ class WorkspaceClient {
   absl::StatusOr<Workspace> Get(std::string_view project,
                                 const CallOptions& call = {}) const;
 
-  // Returns the workspace, and creates it with `settings`, as Create does, if
-  // it does not exist. Never changes an existing workspace. When callers race,
-  // exactly one of them gets `created`.
+  // Returns the workspace. Creates it with `settings`, like Create, if it does
+  // not exist; never changes an existing workspace. When callers race, exactly
+  // one of them gets `created`.
   //
   //   client.Ensure("fraud", {}, {.template_name = "tabular"});
   //
@@ -552,11 +553,11 @@ class WorkspaceClient {
                                      const UndeleteOptions& options = {},
                                      const CallOptions& call = {}) const;
 
-  // Copies a workspace with the files in its five directories under the name
-  // `destination`, and returns the copy, which appears at once and complete.
+  // Copies a workspace, with the files in its five directories, under the name
+  // `destination`, and returns the copy. The copy becomes visible atomically.
   // The workspace may be in use meanwhile: each file is copied in one of its
-  // states, and a SQLite database with every transaction that was committed
-  // before. Settings that Create derived from the name or the place are derived
+  // states, and a SQLite database with every transaction committed before.
+  // Settings that Create derived from the name or the location are derived
   // again. Not retried. Has no timeout unless `call` sets one.
   //
   // Returns NOT_FOUND/WORKSPACE_NOT_FOUND and DATA_LOSS/WORKSPACE_CORRUPT as
@@ -564,30 +565,30 @@ class WorkspaceClient {
   // Returns ALREADY_EXISTS/WORKSPACE_EXISTS {uid} if the name `destination` is
   //   taken.
   // Returns ABORTED/WORKSPACE_BUSY {operation} if another program writes a file
-  //   all the time.
-  // Returns FAILED_PRECONDITION/PATH_UNSUITABLE {path, problem} if there is
-  //   a device, FIFO or socket.
+  //   continuously.
+  // Returns FAILED_PRECONDITION/PATH_UNSUITABLE {path, problem} if the
+  //   workspace contains a device, FIFO or socket.
   // Returns RESOURCE_EXHAUSTED/NO_SPACE {path, available_bytes} if the disk is
   //   full, or {project, quota, limit, used, wanted} if the files exceed the
-  //   quota, which the copy has, too.
+  //   quota, which the copy inherits.
   // Returns CANCELLED if `progress` returned false.
   absl::StatusOr<Workspace> CloneWorkspace(std::string_view project,
                                            std::string_view destination,
                                            const CloneOptions& options = {},
                                            const CallOptions& call = {}) const;
 
-  // Returns all templates, ordered by name. Those that cannot be used have an
-  // `error`.
+  // Returns all templates, ordered by name. Templates that cannot be used have
+  // an `error`.
   absl::StatusOr<std::vector<Template>> ListTemplates(
       const CallOptions& call = {}) const;
 
-  // Acquires the lease on a workspace, or renews that of the same holder, which
-  // then keeps its fence. While a lease is live, every change of the workspace
-  // and its files needs its fence. Lease, in mlops/lease.h, renews and releases
-  // a lease by itself.
+  // Acquires the lease on a workspace, or renews the lease of the same holder,
+  // which keeps its fence. While a lease is live, every change to the workspace
+  // and its files must carry its fence. Lease, in mlops/lease.h, renews and
+  // releases a lease automatically.
   //
-  // `holder` says who holds the lease, in 1 to 128 printable ASCII characters.
-  // Two callers with the same holder share the lease.
+  // `holder` identifies the holder in 1 to 128 printable ASCII characters. Two
+  // callers with the same holder share the lease.
   //
   // Returns NOT_FOUND/WORKSPACE_NOT_FOUND and DATA_LOSS/WORKSPACE_CORRUPT as
   //   Get.
@@ -617,26 +618,26 @@ class WorkspaceClient {
                                      const CallOptions& call = {}) const;
 
   // Calls `visit` for each workspace, fetching page by page, until there are no
-  // more or `visit` returns false. A workspace that exists during the whole
-  // list and keeps its position in the order is visited exactly once. The
-  // client holds one page in memory; timeouts and retries apply to each page.
-  // `visit` may use this client.
+  // more or `visit` returns false. Visits a workspace exactly once if it exists
+  // during the whole list and keeps its position in the order. The client holds
+  // one page in memory; timeouts and retries apply to each page. `visit` may
+  // use this client.
   //
   // Returns the errors of List, after `visit` has seen the previous pages.
   absl::StatusOr<ListSummary> ListAll(
       const std::function<bool(const Workspace&)>& visit,
       const ListOptions& options = {}, const CallOptions& call = {}) const;
 
-  // Calls `visit` with every change of workspaces, whoever made it, until
-  // `visit` returns false; the call then ends with OK. First come all existing
+  // Calls `visit` with every change to a workspace, whoever made it, until
+  // `visit` returns false, which ends the call with OK. First come all existing
   // workspaces, as kCreated, then one kSynced, then changes, and kSynced every
-  // few seconds while nothing changes. Changes of files inside the workspaces
-  // are not reported. Several quick changes of a workspace may arrive as one.
+  // few seconds while nothing changes. Changes to files in the workspaces are
+  // not reported. Several quick changes to a workspace may arrive as one.
   //
-  // Continues by itself after a lost connection or a restart of the server, for
-  // ever once the server has answered. If the server no longer knows what
-  // changed meanwhile, lists again and reports the differences. There is no
-  // timeout by default; CallOptions::stop ends the call with CANCELLED.
+  // Resumes automatically after a lost connection or a restart of the server,
+  // indefinitely once the server has answered. If the server no longer knows
+  // what changed meanwhile, lists again and reports the differences. There is
+  // no timeout by default; CallOptions::stop ends the call with CANCELLED.
   //
   //   client.Watch([](const mlops::WorkspaceEvent& event) {
   //     std::cout << event.workspace.project << "\n";
@@ -673,9 +674,9 @@ class WorkspaceClient {
       const CallOptions& call = {}) const;
 
   // Writes a workspace to the local file `destination` as a tar archive: its
-  // settings, metadata and files, with a SHA-256 of each file. The same content
-  // gives the same bytes. Replaces an existing file atomically, as Download
-  // does. Not retried.
+  // settings, metadata and files, with the SHA-256 of each file. The same
+  // content yields the same bytes. Replaces an existing file atomically, like
+  // Download. Not retried.
   //
   // Returns NOT_FOUND/WORKSPACE_NOT_FOUND and DATA_LOSS/WORKSPACE_CORRUPT as
   //   Get.
@@ -690,17 +691,16 @@ class WorkspaceClient {
                                const ExportOptions& options = {},
                                const CallOptions& call = {}) const;
   // Calls `write` with the bytes of the archive, piece by piece. Ends with the
-  // first error that `write` returns. What was written before an error cannot
-  // be imported.
+  // first error that `write` returns. An archive that an error has cut off
+  // cannot be imported.
   absl::Status ExportWorkspace(
       std::string_view project,
       const std::function<absl::Status(std::string_view data)>& write,
       const ExportOptions& options = {}, const CallOptions& call = {}) const;
 
   // Creates a workspace from the local file `source`, which ExportWorkspace
-  // wrote. The
-  // workspace appears at once and complete, or not at all. Settings that follow
-  // from its name or place get the defaults of the new workspace. Not retried;
+  // wrote. The workspace becomes visible atomically. Settings that follow from
+  // its name or location get the defaults of the new workspace. Not retried;
   // callers can retry with the same `request_id`.
   //
   // Returns INVALID_ARGUMENT/ARCHIVE_INVALID {entry, problem} if the archive is
@@ -716,14 +716,14 @@ class WorkspaceClient {
                                             const ImportOptions& options = {},
                                             const CallOptions& call = {}) const;
   // Calls `read` for the bytes of the archive, on another thread, until it
-  // returns "". A piece has at most 4 MiB. Ends with the first error that
+  // returns "". A piece must have at most 4 MiB. Ends with the first error that
   // `read` returns.
   absl::StatusOr<Workspace> ImportWorkspace(
       const std::function<absl::StatusOr<std::string>()>& read,
       std::string_view project, const ImportOptions& options = {},
       const CallOptions& call = {}) const;
 
-  // Describes a file or directory. As all reads, it follows symbolic links that
+  // Describes a file or directory. Like all reads, follows symbolic links that
   // are relative and stay inside the workspace's directories, and refuses
   // others. Writes and moves refuse all symbolic links.
   //
@@ -744,10 +744,10 @@ class WorkspaceClient {
 
   // Calls `visit` for each artifact in bytewise order of the names, a directory
   // right before its contents, until there are no more or `visit` returns
-  // false. An artifact that exists under the same name during the whole list is
-  // visited exactly once. Omits symbolic links, devices, FIFOs and sockets. The
-  // client holds one page in memory; timeouts and retries apply to each page.
-  // `visit` may use this client.
+  // false. Visits an artifact exactly once if it exists under the same name
+  // during the whole list. Omits symbolic links, devices, FIFOs and sockets.
+  // The client holds one page in memory; timeouts and retries apply to each
+  // page. `visit` may use this client.
   //
   // Returns NOT_FOUND/ARTIFACT_NOT_FOUND {path} if there is no such directory.
   // Returns FAILED_PRECONDITION/PATH_UNSUITABLE {path, problem} if the path is
@@ -757,8 +757,8 @@ class WorkspaceClient {
                              const ListArtifactsOptions& options = {},
                              const CallOptions& call = {}) const;
 
-  // Deletes a file, or a directory with all its contents, and returns how much
-  // was deleted. Not retried.
+  // Deletes a file, or a directory with all its contents, and returns the
+  // deleted number of files and bytes. Not retried.
   //
   // Returns INVALID_ARGUMENT/PATH_INVALID {path, problem} also if `path` is one
   //   of the five directories.
@@ -845,8 +845,8 @@ class WorkspaceClient {
 
   // Writes the local file `source` to `path`. Resumes after a broken
   // connection, and rereads the local file as far as needed. Holds one chunk of
-  // 1 MiB in memory. On the server's own host, the kernel copies the file (see
-  // mlops/artifacts.h).
+  // 1 MiB in memory. On the server's own host, the kernel copies the file; see
+  // mlops/artifacts.h.
   //
   // Returns the errors of ArtifactWriter, and these without a reason:
   // Returns NOT_FOUND, PERMISSION_DENIED or INTERNAL if the client cannot read

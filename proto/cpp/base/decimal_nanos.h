@@ -11,8 +11,8 @@
 
 namespace mlops::base {
 
-// Returns `time` as nanoseconds since 1970 in decimal, without rounding.
-// The result may exceed 64 bits, because file systems can store such times.
+// Returns `time` as decimal nanoseconds since 1970, without rounding. The
+// result may exceed 64 bits, because file systems can store such times.
 inline std::string DecimalNanos(absl::Time time) {
   constexpr int64_t kNanosPerSecond = 1'000'000'000;
   const int64_t seconds = absl::ToUnixSeconds(time);

@@ -23,12 +23,12 @@ std::string Echo(absl::string_view value, size_t max_bytes) {
     size_t length = DecodeUtf8(value, &ignored);
     const bool printable =
         length > 1 || (length == 1 && value[0] >= 0x20 && value[0] != 0x7f);
-    // An invalid byte is escaped alone, so that decoding resumes
-    // right after it.
+    // Escape an invalid byte alone, so that decoding resumes right after it.
     if (length == 0) length = 1;
     const std::string piece =
         printable ? std::string(value.substr(0, length))
                   : absl::CHexEscape(std::string(value.substr(0, length)));
+    // Reserve three bytes for the dots.
     if (echo.size() + piece.size() + 3 > max_bytes)
       return absl::StrCat(echo, "...");
     echo += piece;
@@ -53,7 +53,7 @@ absl::Status MakeError(absl::StatusCode code, absl::string_view message,
 std::optional<ErrorInfo> GetErrorInfo(const absl::Status& status) {
   const auto payload = status.GetPayload(kPayloadUrl);
   if (!payload) return std::nullopt;
-  // A foreign payload under this URL must not throw.
+  // Do not throw if the payload is not JSON.
   const auto json = nlohmann::json::parse(std::string(*payload), nullptr,
                                           /*allow_exceptions=*/false);
   if (!json.is_object()) return std::nullopt;

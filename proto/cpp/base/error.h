@@ -11,9 +11,9 @@
 
 namespace mlops::base {
 
-// Says why a call failed, for programs: the content of the google.rpc.ErrorInfo
-// sent over the wire. absl::Status carries it as a payload, so that layers
-// without protobuf can create and read it.
+// The reason for a failed call, for programs: the content of the
+// google.rpc.ErrorInfo on the wire. absl::Status carries it as a payload, so
+// that layers without protobuf can create and read it.
 struct ErrorInfo {
   // Name of a value of mlops.workspace.v1.ErrorReason.
   std::string reason;
@@ -30,16 +30,16 @@ inline constexpr size_t kMaxEchoBytes = 256;
 // the result to `max_bytes` at a character boundary, ending it with "...".
 std::string Echo(absl::string_view value, size_t max_bytes = kMaxEchoBytes);
 
-// Returns a status that carries `info`. `code` must not be OK. Passes
-// the metadata's values through Echo().
+// Returns a status that carries `info`. `code` must not be OK. Passes the
+// values of the metadata through Echo().
 absl::Status MakeError(absl::StatusCode code, absl::string_view message,
                        ErrorInfo info);
 
 // Returns the ErrorInfo of `status`, or nullopt if it carries none.
 std::optional<ErrorInfo> GetErrorInfo(const absl::Status& status);
 
-// Returns `status` with `key` set to `value` in its metadata. Returns
-// it unchanged if it carries no ErrorInfo or already has that key.
+// Returns `status` with `key` set to `value` in its metadata. Returns it
+// unchanged if it carries no ErrorInfo or already has that key.
 absl::Status WithMetadata(absl::Status status, absl::string_view key,
                           absl::string_view value);
 

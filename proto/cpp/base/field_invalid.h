@@ -10,8 +10,8 @@
 
 namespace mlops::base {
 
-// Returns INVALID_ARGUMENT/FIELD_INVALID: `problem` says what is wrong with
-// `field` of a request, or with an option of a client.
+// Returns INVALID_ARGUMENT/FIELD_INVALID. `problem` says what is wrong with
+// `field`, a field of a request or an option of a client.
 inline absl::Status FieldInvalid(absl::string_view field,
                                  absl::string_view problem) {
   return MakeError(absl::StatusCode::kInvalidArgument,

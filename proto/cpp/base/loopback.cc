@@ -19,7 +19,7 @@ bool IsLoopbackHost(absl::string_view host) {
   if (absl::EqualsIgnoreCase(host, "localhost")) return true;
   if (absl::StartsWith(host, "[") && absl::EndsWith(host, "]"))
     host = host.substr(1, host.size() - 2);
-  // inet_pton() would stop at a NUL and ignore what follows it.
+  // inet_pton() would stop at a NUL and ignore the rest.
   if (absl::StrContains(host, '\0')) return false;
   const std::string text(host);
   in_addr v4;

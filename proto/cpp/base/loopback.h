@@ -5,10 +5,10 @@
 
 namespace mlops::base {
 
-// Returns whether `host`, the part of an address before the port,
-// means only this machine: the name "localhost" in any letter case,
-// an address in 127.0.0.0/8, ::1, or an IPv4-mapped IPv6 form of the former.
-// IPv6 addresses may stand in brackets. Does not resolve names:
+// Returns whether `host`, the part of an address before the port, can only be
+// this machine: the name "localhost" in any letter case, an address in
+// 127.0.0.0/8, ::1, or the IPv4-mapped IPv6 form of such an address. Brackets
+// may enclose an IPv6 address. Does not resolve names, because
 // "127.example.org" may be another machine.
 bool IsLoopbackHost(absl::string_view host);
 

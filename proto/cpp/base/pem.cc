@@ -28,7 +28,7 @@ Bio ReaderOf(const std::string& text) {
 }  // namespace
 
 absl::StatusOr<std::string> ReadPemFile(const std::string& path) {
-  // Non-blocking, because the path may be a pipe.
+  // Open without blocking, because the path may be a pipe.
   const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   struct stat info;
   if (!fd.ok() || ::fstat(fd.get(), &info) != 0)
@@ -38,6 +38,7 @@ absl::StatusOr<std::string> ReadPemFile(const std::string& path) {
   if (info.st_size > kMaxFileBytes)
     return absl::FailedPreconditionError("it is larger than 1 MiB");
   std::string text(static_cast<size_t>(info.st_size), '\0');
+  // The file may shrink during the loop, so stop at its end.
   size_t size = 0;
   while (size < text.size()) {
     const ssize_t some =
@@ -47,6 +48,7 @@ absl::StatusOr<std::string> ReadPemFile(const std::string& path) {
     size += static_cast<size_t>(some);
   }
   text.resize(size);
+  // gRPC takes PEM texts as C strings, so it would ignore what follows a NUL.
   if (absl::StrContains(text, '\0'))
     return absl::FailedPreconditionError("it is not a PEM file");
   return text;
@@ -60,7 +62,7 @@ absl::StatusOr<std::vector<Certificate>> ParseCertificates(
   while (Certificate next{
       PEM_read_bio_X509(reader.get(), nullptr, nullptr, nullptr)})
     found.push_back(std::move(next));
-  // OpenSSL reports the end as an error, too.
+  // OpenSSL also reports the end as an error.
   const bool at_end =
       ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
   const std::string error = OpenSslError();
@@ -75,8 +77,8 @@ absl::StatusOr<std::vector<Certificate>> ParseCertificates(
 
 absl::StatusOr<PrivateKey> ParsePrivateKey(const std::string& text) {
   ERR_clear_error();
-  // Without this, OpenSSL asks for the password of an encrypted key on the
-  // terminal.
+  // Without this callback, OpenSSL asks on the terminal for the password of an
+  // encrypted key.
   const auto no_password = [](char*, int, int, void*) { return -1; };
   PrivateKey key(PEM_read_bio_PrivateKey(ReaderOf(text).get(), nullptr,
                                          no_password, nullptr));

@@ -10,7 +10,7 @@
 
 #include "absl/status/statusor.h"
 
-// PEM files (RFC 7468) with certificates and private keys for TLS. The errors
+// Reads PEM files (RFC 7468) with certificates and private keys for TLS. Errors
 // are FAILED_PRECONDITION; their messages say what is wrong, without the file's
 // name. Thread-safe.
 namespace mlops::base {
@@ -25,7 +25,7 @@ struct OpenSslDeleter {
 using Certificate = std::unique_ptr<X509, OpenSslDeleter<X509_free>>;
 using PrivateKey = std::unique_ptr<EVP_PKEY, OpenSslDeleter<EVP_PKEY_free>>;
 
-// Returns the contents of a regular file of at most 1 MiB without NUL bytes.
+// Returns the content of a regular file of at most 1 MiB without NUL bytes.
 absl::StatusOr<std::string> ReadPemFile(const std::string& path);
 
 // Returns all certificates in `text`, at least one.
@@ -35,8 +35,7 @@ absl::StatusOr<std::vector<Certificate>> ParseCertificates(
 // Returns the private key in `text`, which must not be encrypted.
 absl::StatusOr<PrivateKey> ParsePrivateKey(const std::string& text);
 
-// Returns the reason of the last failure of OpenSSL on this thread, and forgets
-// it.
+// Returns the reason of OpenSSL's last failure on this thread, and clears it.
 std::string OpenSslError();
 
 }  // namespace mlops::base

@@ -17,8 +17,8 @@ class Sha256 {
   ~Sha256();
 
   void Update(absl::string_view piece);
-  // Returns the digest as 64 lower-case hexadecimal digits. The object
-  // must not be used afterwards.
+  // Returns the digest as 64 lower-case hexadecimal digits. The object must not
+  // be used afterwards.
   std::string Finish();
 
  private:

@@ -6,7 +6,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
-// Abseil's installed version has no status macros. These are the usual two.
+// The installed version of Abseil has no status macros, so this file defines
+// the usual two.
 
 // Returns the status of `expr` from the enclosing function unless it is OK.
 #define RETURN_IF_ERROR(expr)                                     \
@@ -17,7 +18,8 @@
   } while (false)
 
 // Assigns the value of the StatusOr `expr` to `lhs`, which may be a
-// declaration, or returns its status from the enclosing function.
+// declaration. If `expr` has no value, returns its status from the enclosing
+// function.
 #define ASSIGN_OR_RETURN(lhs, expr) \
   MLOPS_ASSIGN_OR_RETURN_(MLOPS_CONCAT_(mlops_status_or_, __LINE__), lhs, expr)
 

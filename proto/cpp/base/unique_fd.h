@@ -7,8 +7,8 @@
 
 namespace mlops::base {
 
-// Owns a file descriptor and closes it on destruction. It ignores errors
-// of close(2): to see them after a write, call Release() and then close(2).
+// Owns a file descriptor and closes it on destruction. Ignores errors of
+// close(2); to see them after a write, call Release() and then close(2).
 class UniqueFd {
  public:
   UniqueFd() = default;

@@ -14,8 +14,8 @@
 // WorkspaceClient. In CMake, link MlopsWorkspace::testing.
 namespace mlops::testing {
 
-// Returns an error like those of the server, for FailNext(). `code` must not be
-// OK; `reason` is the name of a value of mlops.workspace.v1.ErrorReason.
+// Returns an error like the server's, for FailNext(). `code` must not be OK;
+// `reason` is the name of a value of mlops.workspace.v1.ErrorReason.
 absl::Status MakeError(absl::StatusCode code, std::string_view reason,
                        std::string_view message,
                        const std::map<std::string, std::string>& metadata = {});
@@ -24,11 +24,11 @@ absl::Status MakeError(absl::StatusCode code, std::string_view reason,
 // for names, etags, `force`, merging, the trash, order and pages, leases,
 // quotas, and uploads, and returns the server's errors. Thread-safe.
 //
-// It differs from the server in these points: it creates no directories
-// (root_path is "/fake/<project>"), trash and uploads never expire, settings
-// and metadata may have any size, filters are rejected, and watches get every
-// change on its own, SYNCED only once, tokens that never expire, and no word of
-// workspaces that exceed their quotas.
+// It differs from the server as follows. It creates no directories; root_path
+// is "/fake/<project>". Trash and uploads never expire. Settings and metadata
+// may have any size. It rejects filters. Watches get every change on its own,
+// SYNCED only once, tokens that never expire, and no reports of workspaces that
+// exceed their quotas.
 //
 //   mlops::testing::FakeWorkspaceService service;
 //   const mlops::WorkspaceClient client = service.Client();
@@ -41,22 +41,21 @@ class FakeWorkspaceService {
  public:
   FakeWorkspaceService();
 
-  // Returns a client of this service. It may outlive the service, and retries
-  // nothing.
+  // Returns a client of this service. The client may outlive the service, and
+  // does not retry.
   WorkspaceClient Client() const;
 
   // Makes the next RPC of any kind fail with `status` and change nothing.
-  // Repeated calls queue their errors, one for each RPC. `status` must not be
-  // OK.
+  // Repeated calls queue their errors, one per RPC. `status` must not be OK.
   void FailNext(absl::Status status);
 
   // Adds a template, or replaces the one of the same name. Create applies its
-  // settings and metadata, and creates none of its directories and files.
+  // settings and metadata, but creates none of its directories and files.
   void AddTemplate(Template added);
 
-  // Sets what GetStatus, StreamStatuses and Delete report about the files of
-  // `project`, which need not exist yet, and what counts against its quotas. By
-  // default, the artifacts are counted.
+  // Sets the usage of `project`, which need not exist yet. GetStatus,
+  // StreamStatuses and Delete report it, and it counts against the quotas. By
+  // default, the fake counts the artifacts.
   void SetUsage(std::string_view project,
                 std::vector<DirectoryUsage> directories);
 
