@@ -56,8 +56,8 @@ def set_(
 ) -> None:
     """Create or change a context.
 
-    --address or --base names its server. The configuration file is written anew,
-    without its comments.
+    --address or --base names its server. This rewrites the configuration file without
+    its comments.
 
     Examples:
       mlops context set team --address workspaces.example:443 --token-file token

@@ -62,8 +62,8 @@ def cp(
     """Copy files to, from or between projects.
 
     A project's file is PROJECT:PATH, whose path begins with mlflow, dvc, monitoring,
-    models or outputs. "-" is standard input or output. A file that is being copied
-    appears under its name only when it is complete.
+    models or outputs. "-" is standard input or output. A copy appears under its name
+    only when it is complete.
 
     Examples:
       mlops cp model.pt fraud:models/

@@ -39,7 +39,7 @@ _MAGIC = {
 
 @dataclass(frozen=True)
 class Preview:
-    """What a page shows of a file: one of a text, a table, an image, or a note."""
+    """The preview of a file on a page: a text, a table, an image, or a note."""
 
     text: str | None = None
     header: list[str] | None = None

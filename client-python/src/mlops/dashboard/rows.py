@@ -15,7 +15,7 @@ from mlops._rpc import convert
 from mlops.workspace.project import DIRECTORIES
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
-# Metadata may have 64 KiB; a row keeps what a table can show.
+# Metadata may have 64 KiB; a row keeps only the part that a table can show.
 _MAX_KEYS = 32
 _MAX_TEXT = 100
 DEFAULT_COLUMNS = ("stage", "owner")

@@ -1,4 +1,4 @@
-"""Server-sent events: what changed, for the script of the pages."""
+"""Server-sent events that report changes to the script of the pages."""
 
 from __future__ import annotations
 
