@@ -16,7 +16,7 @@ from mlops._rpc.fork_gate import GATE, PAUSE_S
 from mlops._rpc.stub import Stub
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
-# A call is ended if nothing was read for so long: the server bounds their number.
+# End a call after this time without a read, because the server limits their number.
 _IDLE_S = 5.0
 _NOTHING = memoryview(b"")
 

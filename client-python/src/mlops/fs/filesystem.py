@@ -445,7 +445,7 @@ class WorkspaceFileSystem(TreeCopies):
         maxdepth: int | None = None,
         assume_literal: bool = False,
     ) -> None:
-        """Delete files, and directories that are empty or, with `recursive`, any.
+        """Delete files and empty directories; with `recursive`, also other directories.
 
         Each deletion is atomic. With `assume_literal`, `path` is never a pattern, even
         if nothing has that name.

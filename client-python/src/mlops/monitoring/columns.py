@@ -1,4 +1,4 @@
-"""Converts columns of any type to the three that Evidently compares.
+"""Converts columns of any type to the three types that Evidently compares.
 
 These are numbers, categories and text.
 """
@@ -201,8 +201,10 @@ def pair(before: Column, now: Column) -> Pair:
                 OTHER,
                 f"is of a type that is not compared, {column.dtype}",
             )
+    # A column that lost all its values is compared, because that is drift.
     if now.kind == EMPTY or before.kind == now.kind:
         return Pair(before.values, now.values, now.kind)
+    # Values of different kinds may still be comparable.
     kinds = {before.kind, now.kind}
     if kinds == {NUMBER, BOOL}:
         flags_before, flags_now = _as_booleans(before), _as_booleans(now)

@@ -65,6 +65,7 @@ def build(servable: Servable, name: str, version: str, home: Path) -> None:
     Raises:
         MLOpsClientError: TOOLKIT_FAILED, with the end of BentoML's output.
     """
+    # BentoML builds from the working directory, so create one with only these files.
     context, temporary = home / "context", home / "temporary"
     context.mkdir()
     temporary.mkdir()

@@ -33,7 +33,7 @@ Progress: TypeAlias = Callable[[int], object]
 
 _CHUNK_BYTES = 1 << 20
 _QUEUED_MESSAGES = 2
-# What is kept of pieces that cannot be read twice, to send them again.
+# Limit of the bytes kept of pieces that cannot be read twice, to send them again.
 _REPLAYED_BYTES = 4 << 20
 # The first entry of an archive; its size stands at a fixed place.
 _MANIFEST = b"manifest.json\0"
@@ -328,6 +328,7 @@ class Import:
             head.CopyFrom(self._head)
             for piece in self._source.pieces():
                 head.data = piece
+                # If the call has ended early, result() reports why.
                 if not stream.put(head):
                     break
                 head = pb.ImportWorkspaceRequest()

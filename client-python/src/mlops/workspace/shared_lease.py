@@ -115,5 +115,6 @@ def _release(lease: Lease) -> None:
     try:
         lease.__exit__(None, None, None)
     except WorkspaceError as error:
-        # What was done is done; the lock files have excluded this host's processes.
+        # The operation is complete, and the lock files excluded this host's other
+        # processes, so only log the error.
         _log.warning("%s", error.message)
