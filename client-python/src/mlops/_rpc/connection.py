@@ -246,7 +246,7 @@ class Connection:
             return lasting
 
     def lose(self, link: Any) -> None:
-        """Note that a link of begin() broke; the server may have been replaced."""
+        """Record that a link of begin() broke; the server may have been replaced."""
         if self._server.may_move:
             self._drop(link)
 

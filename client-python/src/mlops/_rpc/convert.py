@@ -174,8 +174,8 @@ def check_names(field: str, names: object) -> list[str]:
 def etag_of(stat: os.stat_result) -> str:
     """Return the etag that the server reports for this file.
 
-    The etag depends on the inode and the ctime, which nobody can set. So a copy, or a
-    file of another file system, has another etag.
+    The etag depends on the inode and the ctime, which no program can set. So a copy, or
+    a file of another file system, has another etag.
     """
     facts = f"{stat.st_ino} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
     return hashlib.sha256(facts.encode()).hexdigest()[:16]

@@ -62,7 +62,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class Cleaned:
-    """What MLOpsClient.clean() has freed, or with `dry_run` would free.
+    """The result of MLOpsClient.clean(): what it freed, or with `dry_run` would free.
 
     It counts objects of the cache and of the remote, runs and logged models,
     directories that are not models, and files of reports.

@@ -75,7 +75,7 @@ def _run(command: list[str], lease: Lease) -> int:
                         REFUSED,
                     ) from None
     finally:
-        # Also after Ctrl-C, which the terminal sends to the command as well.
+        # End the command even after Ctrl-C, which the terminal also sends to it.
         _end(process)
 
 

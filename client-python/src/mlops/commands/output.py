@@ -1,4 +1,4 @@
-"""What commands print: data on standard output, messages on standard error."""
+"""Prints the commands' data on standard output, and messages on standard error."""
 
 from __future__ import annotations
 

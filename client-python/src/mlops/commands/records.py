@@ -221,8 +221,8 @@ def _changed(workspace: ProjectWorkspace, sentence: str) -> None:
 def edit(project: Project) -> None:
     """Edit settings and metadata in an editor.
 
-    The editor is $VISUAL or $EDITOR, else vi. The change is refused if somebody else
-    changed the project meanwhile; then your text is kept in a file.
+    The editor is $VISUAL or $EDITOR, else vi. If somebody else changed the project
+    meanwhile, mlops refuses the change and keeps your text in a file.
 
     Examples:
       mlops edit fraud

@@ -120,6 +120,7 @@ def _parquet(data: bytes, total: int) -> Preview:
         return Preview(note="This Parquet file is too large for a preview.")
     limits = [str(limit) for limit in (_ROWS, _COLUMNS, _CELL)]
     try:
+        # Another process contains a hostile file; -I isolates it from the environment.
         result = subprocess.run(
             [sys.executable, "-I", parquet_head.__file__, *limits],
             input=data,

@@ -31,7 +31,7 @@ _DESCENDING = ("size", "files", "changed", "created", "lease", "health")
 
 @dataclass(frozen=True)
 class Query:
-    """What the page shows, from its address."""
+    """The selection of projects that the page's address describes."""
 
     filter: str = ""
     sort: str = "project"

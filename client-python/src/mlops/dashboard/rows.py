@@ -98,7 +98,7 @@ class Row:
 
     @property
     def problem(self) -> str:
-        """What is wrong with the project; "" if nothing is known."""
+        """The problem with the project; "" if none is known."""
         if not self.readable:
             return "workspace.yaml cannot be read"
         if self.usage is None:

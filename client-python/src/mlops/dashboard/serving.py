@@ -83,7 +83,7 @@ def serve(server: Server, listener: socket.socket, open_link: str = "") -> None:
         threading.Timer(0.5, webbrowser.open, (open_link,)).start()
     thread = threading.current_thread()
     if thread is not threading.main_thread():
-        # gRPC must not be in use when Python ends.
+        # gRPC must not be in use when Python exits.
         atexit.register(_end, server, thread)
     server.run(sockets=[listener])
 

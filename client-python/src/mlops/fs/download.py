@@ -118,7 +118,7 @@ class Download:
         return _NOTHING
 
     def _unpack(self, message: pb.ReadArtifactResponse) -> memoryview:
-        """Note the version, which the first message names, and return the data."""
+        """Record the version, which the first message names, and return the data."""
         if message.HasField("artifact"):
             # Later calls request this version.
             self.artifact = message.artifact
@@ -152,7 +152,7 @@ class Download:
 
 
 class _Idle:
-    """Pauses downloads that nobody reads. Its thread runs while there are calls."""
+    """Pauses downloads that are not read. Its thread runs while calls are open."""
 
     def __init__(self) -> None:
         # Acquired only inside the gate, so that it is never locked in a forked child.

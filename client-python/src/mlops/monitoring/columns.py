@@ -215,6 +215,7 @@ def pair(before: Column, now: Column) -> Pair:
         )
     if kinds == {NUMBER, TEXT}:
         return unlike
+    # Compare as numbers only if every present value converts.
     if kinds == {NUMBER, CATEGORY} and before.kind == NUMBER:
         numbers = pd.to_numeric(now.values, errors="coerce")
         return (

@@ -21,7 +21,7 @@ _BUILD_S = 300
 
 @dataclass(frozen=True)
 class Servable:
-    """How the service loads a model, and what a container must install for it."""
+    """How the service loads a model, and the packages that a container needs for it."""
 
     # The file's name within the model; None for an MLflow model.
     pickle: str | None

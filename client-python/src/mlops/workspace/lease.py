@@ -106,7 +106,7 @@ class Lease:
     def fence(self) -> int:
         """The fencing number, larger than those of the project's earlier leases.
 
-        Store it with what you change outside the service, to detect changes by former
+        Store it with your changes outside the service, to detect changes by former
         holders.
         """
         return self._fence

@@ -179,8 +179,8 @@ class WorkspaceManager:
     def dashboard(self) -> None:
         """Run the dashboard of this manager's server in this process; print its link.
 
-        A second call prints the same link. The link has a key: whoever has it acts as
-        you, as long as this process runs.
+        A second call prints the same link. The link contains a key: anyone who has the
+        link acts as you, as long as this process runs.
 
         Raises:
             ModuleNotFoundError: The extra `dashboard` is not installed.
@@ -337,7 +337,7 @@ class WorkspaceManager:
     ) -> ProjectWorkspace:
         """Copy a workspace with the files in its five directories under a new name.
 
-        The copy appears at once and complete, or not at all. The workspace may be in
+        The complete copy appears atomically, or nothing does. The workspace may be in
         use meanwhile: each file is copied in one of its states, and a SQLite database
         with every transaction that was committed before. Settings that were derived
         from the name or the place are derived again, as for a copy by hand.
@@ -722,8 +722,8 @@ class WorkspaceManager:
     ) -> ProjectWorkspace:
         """Create a workspace from an archive of export_workspace().
 
-        The workspace appears at once and complete, or not at all. Settings that follow
-        from its name or place get the defaults of the new workspace.
+        The complete workspace appears atomically, or nothing does. Settings that are
+        derived from its name or place get the defaults of the new workspace.
 
         Args:
             source: A path, a binary file, bytes, or an iterable of bytes. If the
@@ -887,11 +887,11 @@ class WorkspaceManager:
     ) -> Iterator[WorkspaceEvent]:
         """Yield every change of workspaces, without end.
 
-        Begins with a "created" event for each existing workspace. Reports changes of
-        records and leases, whoever made them, and when a workspace begins or ceases to
-        use more than its quotas, but not other changes of files in the five
+        Begins with a "created" event for each existing workspace. Reports all changes
+        of records and leases, even those made by hand, and when a workspace begins or
+        ceases to use more than its quotas, but not other changes of files in the five
         directories. Several quick changes of a workspace may be reported as one.
-        ProjectWorkspace.watch() reports those of one workspace.
+        ProjectWorkspace.watch() reports the changes of one workspace.
 
         Resumes automatically after a lost connection or a restart of the server. To
         stop, leave the loop or close() the iterator.
