@@ -195,6 +195,7 @@ def _open_by_directory(
     directory by a descriptor instead.
     """
     directory, name = os.path.split(path)
+    # The descriptor stands for the directory only.
     if b"," in name:
         raise errors.unavailable(
             f"The name of the Unix socket {os.fsdecode(path)} must not have a comma"
@@ -209,6 +210,7 @@ def _open_by_directory(
     channel = library.insecure_channel(
         f"unix:/proc/self/fd/{descriptor}/{quote(name)}", options
     )
+    # The channel may reconnect at any time, so keep the descriptor as long as it lives.
     weakref.finalize(
         channel, _close_if_same, descriptor, os.fstat(descriptor)
     ).atexit = False

@@ -504,9 +504,11 @@ def _place(path: Pathlike, source: Path, root: Path) -> Path:
         )
     if real.is_relative_to(root):
         return real
+    # A relative path keeps its directories below dvc/; any other path keeps its name.
     relative = Path(os.path.normpath(expanded(path)))
     if relative.is_absolute() or relative.parts[:1] in ((), ("..",)):
         relative = Path(source.resolve().name if source.name == ".." else source.name)
+    # A copy must not follow a link to a place that the caller did not name.
     if (
         not _real(root / relative).is_relative_to(root)
         or _real(root / relative) != root / relative
@@ -763,6 +765,7 @@ def _match(
     elif Path(owner.fs_path) == place:
         found = [owner.stage.path]
     else:
+        # The directory's list shows whether it has this file, which may not be here.
         try:
             repo.get_data_index_entry(str(place))
         except DvcException:

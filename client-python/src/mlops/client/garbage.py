@@ -161,6 +161,7 @@ def clean(
     kept: list[Kept] = []
     cache = remote = runs = Freed()
     with ExitStack() as stack:
+        # A dry run changes nothing, so it need not exclude others.
         if not dry_run:
             stack.enter_context(_alone(workspace))
         if (workspace.dvc_path / ".dvc").is_dir() and _installed(
@@ -314,6 +315,7 @@ def _clean_reports(directory: Path, days: float | None, dry_run: bool) -> Freed:
         written[file] = max(named.timestamp(), file.stat().st_mtime)
     if not written:
         return Freed()
+    # A report is a JSON and an HTML file with the same stem; keep both of the newest.
     newest = max(written, key=lambda file: written[file]).stem
     freed = Freed()
     for file, at in written.items():

@@ -104,6 +104,7 @@ def _copy(source: str, target: str, recursive: bool) -> None:
         raise usage(f"{source} is a directory: copy it with -r")
     from mlops.commands.local_files import transfer
 
+    # The shell has already expanded patterns in local names, but not in remote ones.
     with transfer() as bars:
         if here is None:
             files().put(source, there, recursive, callback=bars, assume_literal=True)

@@ -102,6 +102,7 @@ def _readings(
             found = read()
         except Exception as error:
             code, sentence, _ = describe(error)
+            # Keep showing the last rows while the server is unavailable.
             passing = code == UNAVAILABLE and not isinstance(error, TimedOut)
             if found is None or not passing:
                 raise

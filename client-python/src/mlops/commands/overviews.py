@@ -46,6 +46,7 @@ def runs(
     order = (
         f'metrics."{_checked(metric)}" {"ASC" if lowest else "DESC"}' if metric else ""
     )
+    # The best runs overall are among the best runs of each project.
     found: list[dict[str, Any]] = []
     for project in _with_runs(projects):
         with _client(project) as client:

@@ -305,6 +305,7 @@ def _apply(before: ProjectWorkspace, settings: dict[str, Any], values: Any) -> N
     }
     if cleared := [name for name, value in changed.items() if value is None]:
         raise usage(f"{cleared[0]} can be changed, but not removed")
+    # The update merges metadata, so remove the keys that the user deleted.
     updated = manager().update_workspace_metadata(
         before.project_name,
         **changed,

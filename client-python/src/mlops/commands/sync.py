@@ -138,6 +138,7 @@ def _compare(
         new=sorted(source.keys() - target.keys()),
         extra=sorted(target.keys() - source.keys()),
     )
+    # Compute checksums only for files of equal size; all others differ anyway.
     both = sorted(source.keys() & target.keys())
     alike = [name for name in both if source[name] == target[name]]
 

@@ -165,6 +165,7 @@ def _usage_key(row: Row, name: str) -> tuple[Any, ...]:
 
 def sorted_names(rows: Iterable[Row], key: str, descending: bool) -> list[str]:
     """Return the names of projects in an order."""
+    # Sorts are stable, so rows with equal keys stay in the order of their names.
     by_name = sorted(rows, key=lambda row: row.project)
     orders: dict[str, Any] = {
         "size": lambda row: _usage_key(row, "size_bytes"),

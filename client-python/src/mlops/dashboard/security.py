@@ -281,6 +281,7 @@ async def read_form(request: Request, sessions: Sessions) -> dict[str, str]:
     kind = request.headers.get("content-type", "").partition(";")[0]
     if kind != "application/x-www-form-urlencoded":
         raise FormError("The form has another content type than expected", 415)
+    # Bound the memory that a client can occupy before its CSRF token is checked.
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -290,6 +291,7 @@ async def read_form(request: Request, sessions: Sessions) -> dict[str, str]:
         pairs = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=100)
     except ValueError:
         raise FormError("The form is malformed") from None
+    # Browsers send CRLF for each line break in a text field.
     form = {name: value.replace("\r\n", "\n") for name, value in pairs}
     session = getattr(request.state, "session", None)
     given = form.pop("csrf", request.headers.get("x-csrf-token", ""))

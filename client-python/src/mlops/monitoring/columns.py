@@ -89,6 +89,7 @@ def _read(series: pd.Series) -> tuple[str, pd.Series]:
         return OTHER, series
     if series.dtype == object:
         return _kind_of_objects(series), series
+    # Check for booleans first, because pandas also counts them as numeric.
     if is_bool_dtype(series):
         return BOOL, series.astype(object)
     if is_numeric_dtype(series):

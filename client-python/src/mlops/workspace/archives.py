@@ -113,6 +113,7 @@ class Export:
                 )
             call = stub.ExportWorkspace(self._request, timeout=STREAM_S)
             ended = self._ended = threading.Event()
+            # A call that has already ended accepts no callback.
             if not call.add_callback(ended.set):
                 ended.set()
             self._call = call
@@ -140,6 +141,7 @@ def save(export: Export, target: ArchiveTarget, progress: Progress | None) -> No
         descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=directory)
         try:
             with open(descriptor, "wb") as file:
+                # mkstemp() creates private files; use the permissions of a new file.
                 os.fchmod(file.fileno(), 0o666 & ~_umask())
                 _write(export, file, progress)
                 file.flush()

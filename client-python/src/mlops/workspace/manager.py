@@ -483,6 +483,7 @@ class WorkspaceManager:
             }
             wanted = convert.to_workspace(project_name, settings, metadata)
             wanted.etag = convert.check_text("if_match", if_match)
+            # None removes a quota, so a quota that the caller left out is UNCHANGED.
             quotas = {
                 name: value
                 for name, value in (
