@@ -1,6 +1,7 @@
 """The `workspaced` command, which runs the server in this package.
 
-It loads neither gRPC nor its environment variables, which the server would inherit.
+It neither loads gRPC nor sets gRPC's environment variables, which the server would
+inherit.
 """
 
 import os
@@ -11,7 +12,7 @@ BINARY = Path(__file__).with_name("_bin") / "workspaced"
 
 
 def why_not_run(error: OSError) -> str:
-    """Return why the server's program cannot be run, and what to do about it."""
+    """Return why the server's program cannot be run, and how to fix that."""
     if not BINARY.exists():
         return (
             "workspaced is not in this installation of mlops-workspace, because "

@@ -60,8 +60,8 @@ _START_AGAIN_S = 0.5
 _ELSEWHERE_S = 10.0
 # Exit code of a server whose base exists and can be read, but not written.
 _READ_ONLY_EXIT_CODE = 4
-# Environment variables that are meant for this process (gRPC's, systemd's) or for
-# servers that people start, not for a server that the client starts; nor is the token.
+# Environment variables that a server started by the client must not inherit: those for
+# this process (gRPC's, systemd's), those for servers that people start, and the token.
 _OTHERS_VARIABLES = ("GRPC_", "WORKSPACED_", "NOTIFY_SOCKET", "WATCHDOG_")
 _MAX_LOCK_BYTES = 65536
 _INFO_S = 10.0
@@ -223,7 +223,7 @@ class LocalServer:
         if not to_change and (address := self._find_reader()):
             return address
         # Another user's socket does not prove that its server still runs. So if no port
-        # leads to that server, try to start one, and only then give up.
+        # leads to that server, try to start one before giving up.
         locked_out = self._is_locked_out()
         if locked_out and (address := self._find_by_port()):
             return address
@@ -279,7 +279,8 @@ class LocalServer:
     def _find_by_port(self) -> str | None:
         """Return a TCP address of the server that holds the lock, or None.
 
-        For a server of another user or on another host, whose socket is of no use here.
+        For a server of another user or on another host, whose socket this process
+        cannot use.
         """
         lock = Lock.read(_lock_file(self._base))
         for port in lock.ports():
@@ -320,9 +321,8 @@ class LocalServer:
                     if address := self._find_by_port():
                         return address
                     lock = Lock.read(_lock_file(self._base))
-                    # The lock's holder may be starting or exiting, so try again for a
-                    # while. Not if its socket exists already: then waiting does not
-                    # help.
+                    # The lock's holder may be starting or exiting, so retry for a
+                    # while. If its socket exists already, waiting does not help.
                     if locked_out or time.monotonic() > (
                         deadline if lock.is_of_this_machine else elsewhere
                     ):

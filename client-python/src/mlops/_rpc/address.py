@@ -9,7 +9,7 @@ _MAX_SOCKET_PATH_BYTES = 107
 
 
 def check_addresses(name: str, text: str) -> tuple[str, ...]:
-    """Return the addresses in `text`: one, or several HOST:PORT with commas between.
+    """Split `text` into addresses: a single one, or a comma-separated HOST:PORT list.
 
     Raises:
         WorkspaceError: FIELD_INVALID for the field `name` if one is malformed.
@@ -28,8 +28,8 @@ def check_addresses(name: str, text: str) -> tuple[str, ...]:
 def check_address(name: str, address: str) -> str:
     """Return `address` if it is "unix:PATH" or "HOST:PORT".
 
-    The latter may follow "https://" or "http://", which say whether the connection is
-    encrypted.
+    HOST:PORT may have the prefix "https://" or "http://", which selects whether the
+    connection is encrypted.
 
     Raises:
         WorkspaceError: FIELD_INVALID for the field `name` if it is neither.

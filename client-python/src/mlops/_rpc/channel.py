@@ -30,14 +30,14 @@ _MAX_ANSWER_BYTES = 64 << 20
 # gRPC's default of 8 KiB is enough for the largest error details only if the message is
 # plain ASCII.
 _MAX_HEADER_BYTES = 16 << 10
-# The descriptors of gRPC itself, of one connection, and of starting a server first.
+# The descriptors that gRPC, one connection and the start of a server need.
 _NEEDED_DESCRIPTORS = 32
 _MANY_DESCRIPTORS = 4096
 
 
 @dataclass(frozen=True)
 class Policy:
-    """How a method is called.
+    """The retry and timeout policy of a method.
 
     `timeout_s` covers all attempts. `repeatable` is whether the call may be sent again.
     """
@@ -99,6 +99,7 @@ def service_config() -> str:
         "backoffMultiplier": 4,
         "retryableStatusCodes": ["UNAVAILABLE"],
     }
+    # Stop retrying while most calls fail, so that retries do not prolong an outage.
     throttling = {"maxTokens": 100, "tokenRatio": 0.1}
     return json.dumps(
         {
@@ -194,6 +195,7 @@ def _open_by_directory(
     directory by a descriptor instead.
     """
     directory, name = os.path.split(path)
+    # The descriptor stands for the directory only.
     if b"," in name:
         raise errors.unavailable(
             f"The name of the Unix socket {os.fsdecode(path)} must not have a comma"
@@ -208,6 +210,7 @@ def _open_by_directory(
     channel = library.insecure_channel(
         f"unix:/proc/self/fd/{descriptor}/{quote(name)}", options
     )
+    # The channel may reconnect at any time, so keep the descriptor as long as it lives.
     weakref.finalize(
         channel, _close_if_same, descriptor, os.fstat(descriptor)
     ).atexit = False
@@ -217,7 +220,7 @@ def _open_by_directory(
 def _close_if_same(descriptor: int, was: os.stat_result) -> None:
     """Close `descriptor` if it is still the same file.
 
-    In a child that closed all inherited descriptors, another file may have the number.
+    In a child that closed all inherited descriptors, another file may reuse the number.
     """
     with suppress(OSError):
         if os.path.samestat(os.fstat(descriptor), was):
@@ -238,7 +241,7 @@ def require_descriptors() -> None:
     try:
         used = len(os.listdir("/proc/self/fd"))
     except FileNotFoundError:
-        # This system does not say how many files are open.
+        # This system does not report the number of open files.
         return
     except OSError:
         # The limit is reached: no descriptor is left to list the directory.

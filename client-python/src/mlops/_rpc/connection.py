@@ -40,8 +40,8 @@ _LOST = ("UNAVAILABLE", "CANCELLED", "RESOURCE_EXHAUSTED")
 # Pauses between retries while a server shuts down.
 _PAUSE_S = 0.1
 _MAX_PAUSE_S = 1.0
-# How long a lost stream is retried without progress: before its first progress, and
-# after it.
+# How long to retry a lost stream that makes no progress: before its first progress,
+# and after it.
 _BEGIN_S = 3.0
 _RESUME_S = 30.0
 # Codes with which gRPC may report a lost stream.
@@ -62,8 +62,8 @@ class Server(Protocol):
         """Return the server's address.
 
         Args:
-            to_change: The caller needs a server that accepts changes. A server that
-                only reads may be found otherwise.
+            to_change: The caller needs a server that accepts changes. Otherwise, the
+                result may be a read-only server.
 
         Raises:
             WorkspaceError: There is no server.
@@ -103,9 +103,9 @@ class _Link:
 class Connection:
     """Calls the methods of one server.
 
-    Thread-safe, and usable in forked processes. A pickled connection connects anew, and
-    has no leases. While `leases` has one on a project, every change of that project
-    carries its fence.
+    Thread-safe, and usable in forked processes. An unpickled connection reconnects and
+    has no leases. While `leases` has a lease on a project, every change of that project
+    carries the lease's fence.
     """
 
     def __init__(self, server: Server) -> None:
@@ -231,10 +231,10 @@ class Connection:
             self._link = None
 
     def begin(self, request: Message, stream: Callable[[Any, Any], Lasting]) -> Lasting:
-        """Begin a streaming call that may last for ever; return `stream(call, link)`.
+        """Begin a streaming call of unlimited duration; return `stream(call, link)`.
 
         The result is paused before a fork. It must keep the link while it needs the
-        call, and report it to lose() if the call ended with a lost connection.
+        call, and pass the link to lose() if the call ended with a lost connection.
 
         Raises:
             WorkspaceError: There is no server.
@@ -246,7 +246,7 @@ class Connection:
             return lasting
 
     def lose(self, link: Any) -> None:
-        """Note that a link of begin() broke; the server may have been replaced."""
+        """Record that a link of begin() broke; the server may have been replaced."""
         if self._server.may_move:
             self._drop(link)
 
@@ -306,8 +306,8 @@ class Connection:
         if not self._server.may_move and not policy.retried_here:
             return self._once(do, self._open())
         if not policy.repeatable:
-            # A call that must not be sent twice must not be the first to find that the
-            # server has exited. So find out with a call that can be repeated.
+            # This call must not be sent twice, so it must not be the one that detects
+            # that the server has exited. Detect that with a repeatable call first.
             self._attempt(_ping, _PING)
         give_up, losses, refusal = time.monotonic() + policy.timeout_s, 0, None
         while True:
@@ -349,8 +349,8 @@ class Connection:
             raise self._converted(error, link) from error
 
     def _converted(self, error: grpc.RpcError, link: _Link) -> WorkspaceError:
-        # Not in the frame that raises it: a local variable there would keep that frame,
-        # and what its callers hold, in a cycle.
+        # Create the exception in this frame. In the frame that raises it, a local
+        # variable would keep that frame, and its callers' objects, in a cycle.
         converted = errors.from_rpc(error, link.address)
         self.leases.note_error(converted)
         return converted
@@ -358,7 +358,7 @@ class Connection:
     def _open(self, refusal: WorkspaceError | None = None) -> _Link:
         """Return the current connection, or open one.
 
-        After a `refusal` by a server that only reads, looks for a server that accepts
+        After a `refusal` by a read-only server, looks for a server that accepts
         changes, and raises the refusal if there is none.
         """
         asked = time.monotonic()
@@ -373,11 +373,12 @@ class Connection:
             ):
                 return link
             require_descriptors()
-            # Files that are being replaced may not fit each other for a moment.
+            # While the credentials' files are being replaced, they may briefly not
+            # match each other. The open connection remains usable meanwhile.
             may_stay = (
                 link and link.generation == GATE.generation and link.stamp != stamp
             )
-            # A thread that waited for another one's search shares its failure.
+            # A thread that waited for another thread's search shares its failure.
             failed_at, failure = self._not_found
             if refusal is None and failure and failed_at > asked:
                 raise WorkspaceError(failure.message, details=dict(failure.details))

@@ -174,8 +174,8 @@ def check_names(field: str, names: object) -> list[str]:
 def etag_of(stat: os.stat_result) -> str:
     """Return the etag that the server reports for this file.
 
-    The etag depends on the inode and the ctime, which nobody can set. So a copy, or a
-    file of another file system, has another etag.
+    The etag depends on the inode and the ctime, which no program can set. So a copy, or
+    a file of another file system, has another etag.
     """
     facts = f"{stat.st_ino} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
     return hashlib.sha256(facts.encode()).hexdigest()[:16]
@@ -205,6 +205,7 @@ def _plain(value: object, field: str, depth: int) -> Any:
             return check_text(field, value)
         case int() | float():
             return _check_number(value, field)
+        # Check the depth before descending, which also ends cyclic values.
         case dict() | list() if depth > _MAX_DEPTH:
             raise errors.field_invalid(
                 field, f"is nested deeper than {_MAX_DEPTH} levels"
@@ -285,7 +286,7 @@ def _simple(value: object) -> object:
 
 
 def _simple_scalar(value: Any) -> object:
-    # item() of these may return a number of nanoseconds.
+    # For times and durations, item() may return a number of nanoseconds.
     if getattr(value.dtype, "kind", "") in ("M", "m"):
         return value
     item = value.item()

@@ -39,10 +39,10 @@ class CredentialOptions(TypedDict, total=False):
     cert, key: PEM files with this client's certificate and private key. Default:
         MLOPS_WORKSPACE_CERT and MLOPS_WORKSPACE_KEY.
 
-    Connections to "https://HOST:PORT" are encrypted. Those to "HOST:PORT" are if there
-    is a `ca` or a `cert`, or a token and HOST is not this machine. A token is never
-    sent unencrypted to another machine. `ca`, `cert` and `key` are read again for new
-    connections when they change.
+    Connections to "https://HOST:PORT" are encrypted. Connections to "HOST:PORT" are
+    encrypted if there is a `ca` or a `cert`, or if there is a token and HOST is not
+    this machine. A token is never sent unencrypted to another machine. `ca`, `cert` and
+    `key` are read again for new connections when they change.
 
     An object with a `token` argument cannot be pickled, since pickles are often stored.
     Give a `token_file`, or set the environment variable, to use it in other processes.
@@ -55,7 +55,7 @@ class CredentialOptions(TypedDict, total=False):
     key: Pathlike | None
 
 
-# What one state of a file is recognized by.
+# Identifies one state of a file.
 _Stamp = tuple[int, int, int] | None
 
 
@@ -69,7 +69,7 @@ class _TokenFile:
     def read(self) -> str:
         """Return the token; the previous one while the file is missing or malformed.
 
-        A shell that writes the file empties it first.
+        A shell that writes the file truncates it first.
         """
         stamp, token = self._last
         now = _stamp(self.path)
@@ -108,7 +108,7 @@ class Credentials:
     ca: str = ""
     cert: str = ""
     key: str = ""
-    # The arguments that these were made from. The rest comes from the environment.
+    # The caller's arguments. The other values come from the environment.
     _given: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     _file: _TokenFile = field(
         default_factory=lambda: _TokenFile(""), repr=False, compare=False
@@ -120,7 +120,7 @@ class Credentials:
 
         Raises:
             WorkspaceError: FIELD_INVALID if an option has the wrong type, the token is
-                malformed, or the options do not fit each other.
+                malformed, or the options contradict each other.
         """
         given = {name: value for name, value in options.items() if value is not None}
         if unknown := sorted(given.keys() - _VARIABLES.keys()):
@@ -130,10 +130,11 @@ class Credentials:
                 "token", "cannot be combined with token_file: leave one of them out"
             )
         values = {name: _text(name, value) for name, value in given.items()}
-        # An argument replaces every variable that says the same.
+        # An argument overrides all environment variables of its group.
         for names in (("token", "token_file"), ("ca",), ("cert", "key")):
             if not given.keys() & set(names):
                 values |= {name: os.environ.get(_VARIABLES[name], "") for name in names}
+        # If the environment has both a token and a token file, use the token.
         if "token" in given or values.get("token"):
             name = "token" if "token" in given else TOKEN_VARIABLE
             values["token"] = _checked_token(name, values["token"])
@@ -146,7 +147,7 @@ class Credentials:
         )
 
     def __reduce__(self) -> tuple[Callable[[CredentialOptions], Credentials], Any]:
-        """Pickle the arguments; the other process has an environment of its own."""
+        """Pickle only the arguments; the other process reads its own environment."""
         if "token" in self._given:
             refuse_to_pickle()
         return Credentials.of, (dict(self._given),)
@@ -197,7 +198,7 @@ class Credentials:
             )
 
     def stamp(self) -> tuple[_Stamp, ...]:
-        """Return a value that differs once `ca`, `cert` or `key` was replaced."""
+        """Return a value that changes when `ca`, `cert` or `key` is replaced."""
         return tuple(_stamp(path) for path in (self.ca, self.cert, self.key) if path)
 
     def for_channel(self) -> grpc.ChannelCredentials:
@@ -210,13 +211,13 @@ class Credentials:
         import ssl
 
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        # gRPC reports unusable files late and unclearly.
+        # Check the files here, because gRPC reports unusable files late and unclearly.
         if self.ca:
             with _usable("ca", self.ca):
                 context.load_verify_locations(self.ca)
         if self.cert:
             with _usable("cert", f"{self.cert} with the key {self.key}"):
-                # An empty password, since OpenSSL would ask for one on the terminal.
+                # Without a password, OpenSSL would prompt for one on the terminal.
                 context.load_cert_chain(self.cert, self.key, password="")
         return grpc.ssl_channel_credentials(
             _read(self.ca), _read(self.key), _read(self.cert)
@@ -276,7 +277,7 @@ def _refuse(name: str, problem: str) -> NoReturn:
 
 
 def _checked_token(name: str, token: str) -> str:
-    """Return the token without white space around it. Errors must not show it."""
+    """Return the token without surrounding white space. Errors must not contain it."""
     token = token.strip()
     if not token:
         _refuse(name, "has no token")

@@ -31,7 +31,7 @@ class WorkspaceError(Exception):
         self.operation = operation
         self.workspace = workspace
         self.details = details if details is not None else {}
-        # After how many seconds the server suggests to retry; None if it does not.
+        # The retry delay that the server suggests; None if it suggests none.
         self.retry_delay_s: float | None = None
 
 
@@ -93,7 +93,7 @@ def from_rpc(error: grpc.RpcError, address: str) -> WorkspaceError:
     """Convert the error of a call to the server at `address`."""
     code, message = error.code(), error.details() or ""
     status = status_pb2.Status()
-    # Pairs, with names for the parts only if the call was not made by grpc.aio.
+    # Unpack the pairs by position: those of grpc.aio have no attribute names.
     for key, value in cast("Iterable[Any]", error.trailing_metadata() or ()):
         if key == _STATUS_KEY:
             status.ParseFromString(value)
@@ -110,7 +110,7 @@ def from_rpc(error: grpc.RpcError, address: str) -> WorkspaceError:
 
 
 def _hint(code: grpc.StatusCode, message: str) -> str:
-    """Return the words between the server's address and gRPC's message."""
+    """Return a hint to insert between the server's address and gRPC's message."""
     if code is not grpc.StatusCode.UNAVAILABLE:
         return ": "
     if "handshake failed" in message:

@@ -1,4 +1,4 @@
-"""Several addresses, of which one server at a time serves."""
+"""Finds the active server among several addresses."""
 
 # gRPC's stub types are generic for type checkers only.
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SERVING = b"\x08\x01"
 
 
 class FailoverServer:
-    """The one of several servers that serves, while the others stand by.
+    """Finds the active server among several, while the others stand by.
 
     A standby server either does not listen or reports NOT_SERVING to health checks.
     Thread-safe.
@@ -39,10 +39,10 @@ class FailoverServer:
         self.given = ",".join(addresses)
 
     def find(self, to_change: bool = False) -> str:
-        """Return the address of the server that serves; wait for one if needed.
+        """Return the address of the active server; wait for one if needed.
 
         Raises:
-            WorkspaceError: UNAVAILABLE if none serves within 10 s.
+            WorkspaceError: UNAVAILABLE if no server is active within 10 s.
         """
         give_up = time.monotonic() + _FIND_S
         while True:
@@ -61,7 +61,7 @@ class FailoverServer:
         return True
 
     def _probe(self) -> tuple[str, str]:
-        """Ask all servers at once. Return the first that serves, and a problem."""
+        """Query all servers in parallel; return the active one, or a problem."""
         channels: list[grpc.Channel] = []
         answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
         asked: dict[Any, str] = {}
@@ -78,6 +78,7 @@ class FailoverServer:
                 )
                 asked[call] = address
                 call.add_done_callback(answers.put)
+            # Take the answers as they arrive: an unreachable server delays nothing.
             for _ in channels:
                 answer = answers.get()
                 problem = _problem_of(answer)
@@ -90,7 +91,10 @@ class FailoverServer:
 
 
 def _problem_of(answer: Any) -> str:
-    """Return "" if the server serves, or refuses this client, as any call will show."""
+    """Return "" if the server is active, else what prevents it from serving.
+
+    A server that refuses this client counts as active: any call reports the refusal.
+    """
     error = answer.exception()
     if error is None:
         return "" if answer.result() == _SERVING else "It reports NOT_SERVING"

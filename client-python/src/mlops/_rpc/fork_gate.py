@@ -115,7 +115,7 @@ class ForkGate:
 
     def __enter__(self) -> None:
         with self._free:
-            # Fail at once, where gRPC would never return.
+            # Fail immediately, because gRPC would never return.
             if self._canary is not None and not self._canary.lives():
                 self._broken = self._broken or _CLOSED
             if self._broken:
@@ -143,11 +143,11 @@ class ForkGate:
         self._forking.acquire()
         with self._free:
             self._closed = True
-        # Lasting calls would delay the fork.
+        # End long-lived calls, which would delay the fork.
         self._pause_lasting()
         with self._free:
             self._free.wait_for(lambda: self._running == 0, _MAX_WAIT_S)
-        # Calls that began while the gate was closing are paused here.
+        # Pause also the calls that began while the gate was closing.
         self._pause_lasting()
 
     def _pause_lasting(self) -> None:
@@ -178,8 +178,8 @@ class ForkGate:
         elif self._used and not WORKS_AFTER_FORK:
             self._broken = _GRPC_NOT_TOLD
         self._running = 0
-        # gRPC up to 1.80 closes its descriptors in a child. Then the child may close
-        # all that it inherited.
+        # gRPC up to 1.80 closes its descriptors in a child. Such a child may safely
+        # close all inherited descriptors, so it needs no canary.
         if self._canary is not None and not _has_event_poll():
             self._canary.close()
             self._canary = None

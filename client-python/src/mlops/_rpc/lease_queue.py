@@ -1,4 +1,4 @@
-"""Waits for a lease that somebody else holds."""
+"""Waits for a lease that another holder has."""
 
 import random
 import time
@@ -34,7 +34,7 @@ def wait_until_free(
 
 def _sleep(refusal: WorkspaceError, limit_s: float) -> None:
     expiry_s = refusal.retry_delay_s if refusal.retry_delay_s is not None else _PAUSE_S
-    # The holder may release the lease at any time before it expires. Not all who wait
-    # should try at the same moment.
+    # The holder may release the lease at any time before it expires. Jitter prevents
+    # all waiting clients from retrying at the same moment.
     pause_s = min(expiry_s, _PAUSE_S * random.uniform(0.5, 1.0))
     time.sleep(max(0.0, min(pause_s, limit_s)))

@@ -9,7 +9,8 @@ from google.protobuf.message import Message
 from mlops._rpc.errors import WorkspaceError
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
-# Name a lease that another process holds for this one, as `mlops lease run` does.
+# Environment variables that name a lease which another process, such as
+# `mlops lease run`, holds for this one.
 PROJECT, FENCE = "MLOPS_LEASE_PROJECT", "MLOPS_LEASE_FENCE"
 # All of these fit into an int64.
 _FENCE_TEXT = re.compile("[0-9]{1,18}")
@@ -24,7 +25,7 @@ class HeldLease(Protocol):
 
     @property
     def is_stale(self) -> bool:
-        """Whether changes of this process need not carry the lease any more."""
+        """Whether changes by this process no longer need to carry the lease."""
 
     def check(self) -> None:
         """Return if the lease is held.
@@ -34,10 +35,10 @@ class HeldLease(Protocol):
         """
 
     def lose(self, error: WorkspaceError) -> None:
-        """Note that the server says that the lease is lost."""
+        """Record that the server reported the lease as lost."""
 
     def end(self) -> None:
-        """Note that the lease ended with the deletion of its workspace."""
+        """Record that the lease ended because its workspace was deleted."""
 
 
 class _InheritedLease:
@@ -71,7 +72,7 @@ class _InheritedLease:
 class HeldLeases:
     """The current lease on each project; every change over the connection carries it.
 
-    Begins with the lease that the environment names, if it does.
+    Initially holds the lease that the environment names, if any.
 
     Thread-safe, and usable in forked processes: each step is one atomic operation on a
     dict, so there is no lock that a fork could leave locked.
@@ -84,7 +85,7 @@ class HeldLeases:
             self._held[project] = _InheritedLease(int(fence))
 
     def hold(self, project: str, lease: HeldLease) -> None:
-        """Use this lease for the project's changes from now on."""
+        """Use this lease for all further changes of the project."""
         self._held[project] = lease
 
     def drop(self, project: str, lease: HeldLease) -> None:
@@ -125,14 +126,14 @@ class HeldLeases:
             change.fence = self.fence(_project(change))
 
     def note_done(self, request: Message) -> None:
-        """Note a call that succeeded: a deletion ends the lease."""
+        """Record a successful call: a deletion ends the lease."""
         if isinstance(request, pb.DeleteWorkspaceRequest) and not request.validate_only:
             lease = self._held.get(request.project)
             if lease is not None and request.fence == lease.fence and not request.uid:
                 lease.end()
 
     def note_error(self, error: WorkspaceError) -> None:
-        """Note an error of the server, which may say that a lease is lost."""
+        """Record an error from the server, which may report that a lease is lost."""
         if error.details.get("reason") != "LEASE_LOST":
             return
         lease = self._held.get(error.details.get("project", ""))

@@ -1,6 +1,6 @@
 """Checks which user runs a local server.
 
-A server of another user sees all that it is given and may answer anything.
+Another user's server sees all data that it receives and may return anything.
 """
 
 import os

@@ -21,13 +21,13 @@ from mlops._rpc.fork_gate import GATE, PAUSE_S
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
 _log = logging.getLogger(__name__)
-# Responses that are kept until they are read, besides one batch. More stay at
-# the server, which combines them.
+# Limit of buffered responses, besides one batch. Further responses wait at the server,
+# which combines them.
 _QUEUED = 64
 # An idle server sends a response every 10 s. After this time without one, the
 # connection is dead.
 _SILENCE_S = 60.0
-# How long the first connection is attempted. Later ones are attempted for ever.
+# How long to retry the first connection. Later connections are retried forever.
 _BEGIN_S = 3.0
 _PAUSE_S = 0.1
 _MAX_PAUSE_S = 2.0
@@ -35,10 +35,9 @@ _EXPIRED = "RESUME_TOKEN_EXPIRED"
 
 
 class _Stream:
-    """One call, whose responses a thread reads, so that others can wait with a timeout.
+    """One call. A thread reads its responses, so that callers can wait with a timeout.
 
-    Nothing of it is inside the gate while it waits, so it does not delay a fork.
-    Thread-safe.
+    It waits outside the gate, so it does not delay a fork. Thread-safe.
     """
 
     def __init__(self, call: Any, link: Any) -> None:
@@ -93,7 +92,7 @@ class _Stream:
                     self._changed.wait_for(
                         lambda: self._closed or len(self._responses) < _QUEUED
                     )
-                    # A server of an earlier release sends one response at a time.
+                    # Servers of earlier releases do not batch responses.
                     self._responses.extend(response.batch or [response])
                     self._changed.notify_all()
         except grpc.RpcError as raised:
@@ -108,14 +107,14 @@ _running: weakref.WeakSet[_Stream] = weakref.WeakSet()
 
 @atexit.register
 def _end_all() -> None:
-    """End what the program forgot: gRPC can hang in a call that outlives Python."""
+    """End the open streams at exit: gRPC can hang in a call that outlives Python."""
     for stream in list(_running):
         if stream.generation == GATE.generation:
             stream.pause()
 
 
 class Watch:
-    """The responses of WatchWorkspaces, without end.
+    """An endless sequence of responses of WatchWorkspaces.
 
     Resumes after the last response when the connection is lost, the server restarts,
     or the process forks; then parent and child both continue. Not thread-safe, except
@@ -131,14 +130,14 @@ class Watch:
         """Prepare a watch of these projects, or of all; read() connects.
 
         Args:
-            resume_token: Where to begin; "" begins with all that exists.
+            resume_token: Where to begin; "" begins with all existing workspaces.
         """
         self.resume_token = resume_token
         self._connection = connection
         self._projects = tuple(projects)
         self._stream: _Stream | None = None
         self._closed = False
-        # Whether there was a response at all, and one since the last error.
+        # Whether any response has arrived, and whether one has since the last error.
         self._begun = self._well = False
         self._pause_s = _PAUSE_S
 
@@ -149,9 +148,9 @@ class Watch:
 
         Raises:
             WorkspaceError: RESUME_TOKEN_EXPIRED if responses may have been missed; the
-                next read() begins with all that exists. UNAVAILABLE if no server
-                answered since the watch began. Any other error that a repeated call
-                would meet again.
+                next read() begins with all existing workspaces. UNAVAILABLE if no
+                server answered since the watch began. Any other error that a retry
+                cannot fix.
         """
         now = time.monotonic()
         give_up = None if timeout_s is None else now + timeout_s
@@ -162,6 +161,7 @@ class Watch:
                 stream = self._open()
                 response = stream.take(min(max(left, 0), _SILENCE_S))
             except WorkspaceError as error:
+                # close() in another thread also ends the stream.
                 if self._closed:
                     break
                 self._recover(error, begin_until)
@@ -173,6 +173,7 @@ class Watch:
                 self._pause_s = _PAUSE_S
                 self.resume_token = response.resume_token
                 return response
+            # The caller's limit ended the wait, which says nothing about the server.
             if left < _SILENCE_S:
                 return None
             _log.warning("The server at %s is silent", stream.link.address)
@@ -180,9 +181,9 @@ class Watch:
         return None
 
     def until(self, deadline: float) -> Iterator[pb.WatchWorkspacesResponse]:
-        """Yield responses until the time `deadline` of time.monotonic().
+        """Yield responses until `deadline`, a time of time.monotonic().
 
-        Begins again with all that exists if responses may have been missed.
+        Restarts with all existing workspaces if responses may have been missed.
 
         Raises:
             WorkspaceError: As read(), except RESUME_TOKEN_EXPIRED.
@@ -219,7 +220,7 @@ class Watch:
         return stream
 
     def _recover(self, error: WorkspaceError, begin_until: float) -> None:
-        """Prepare to connect again after an error, or raise it."""
+        """Prepare to reconnect after a transient error; raise any other error."""
         well, self._well = self._well, False
         self._lose()
         if error.details["reason"] == _EXPIRED:

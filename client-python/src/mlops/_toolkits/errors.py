@@ -69,7 +69,7 @@ def operation(name: str, component: str) -> Iterator[None]:
     except WorkspaceError as error:
         raise _workspace_failed(error, name) from error
     except Exception as error:
-        # Errors of mlops.fs.
+        # mlops.fs raises OSErrors with the server's error as their cause.
         if isinstance(error, OSError) and isinstance(error.__cause__, WorkspaceError):
             raise _workspace_failed(error.__cause__, name) from error
         raise toolkit_failed(error, str(error), name, component) from error

@@ -45,7 +45,7 @@ def find_input(path: str | os.PathLike[str], roots: Iterable[Path]) -> Path:
 def require_utf8(path: Path) -> None:
     """Check that `path`, which is below the base directory, is UTF-8.
 
-    MLflow stores paths as text, and would find or create another directory.
+    MLflow stores paths as text, and would use another directory for any other path.
 
     Raises:
         MLOpsClientError: INPUT_INVALID if it is not.

@@ -15,7 +15,7 @@ class Toolkit:
     """
 
     component: str
-    directory: str  # The directory of the workspace with its data.
+    directory: str  # The workspace's directory for its data.
     counts: tuple[str, ...]  # The counts that its adapter returns.
     # The variable that turns off the library's telemetry when set to "true".
     no_telemetry: str | None = None

@@ -39,15 +39,15 @@ class DVCClient:
     """The DVC repository in a workspace's dvc/, without a source code manager.
 
     The first call that changes the repository creates it. Its remote is "remote_path"
-    of `config`, or the `dvc_remote_path` that the workspace has at the time of the
-    call: a URL, or a path, which if relative is below dvc/. In a copied or moved
-    workspace, the remote and every location below the old workspace in DVC's
-    configuration follow the copy. DVC needs paths in UTF-8.
+    of `config`, or else the workspace's `dvc_remote_path` at the time of the call: a
+    URL or a path. A relative path is below dvc/. In a copied or moved workspace, the
+    remote and every location below the old workspace in DVC's configuration follow the
+    copy. DVC needs paths in UTF-8.
 
-    Thread-safe. Calls of threads and processes wait for each other, for at most
+    Thread-safe. Calls by several threads and processes wait for each other, for at most
     WAIT_SECONDS; then they raise REPOSITORY_BUSY. If the workspace has a server, each
-    call holds the lease on the workspace, so that this is also true of other hosts;
-    a call within a lease of the same manager uses that one.
+    call holds the workspace's lease, so that calls on other hosts wait too. A call
+    within a lease of the same manager uses that lease.
     """
 
     def __init__(self, workspace: ProjectWorkspace, config: Mapping[str, Any]) -> None:
@@ -59,14 +59,15 @@ class DVCClient:
     def add(self, path: Pathlike, recursive: bool = False) -> dict[str, Any]:
         """Track a file or directory as it is at one moment.
 
-        The version tracked before becomes the previous version. A part of a tracked
-        directory makes a new version of that directory, whose other files stay as in
-        the previous version.
+        The version tracked before becomes the previous version. Adding a part of a
+        tracked directory makes a new version of that directory, whose other files stay
+        as in the previous version.
 
-        A path in dvc/ stays the same inode: a process that has a file open can continue
-        writing to it. A path outside dvc/ is copied into it, following links, without
-        DVC's and Git's own files: a relative path to the same relative place, an
-        absolute path or one that begins with ".." by its name.
+        A file in dvc/ keeps its inode, so a process that has it open can continue
+        writing to it. A path outside dvc/ is copied into it, following links and
+        omitting DVC's and Git's own files. A relative path is copied to the same
+        relative path below dvc/; an absolute path, or one that begins with "..", is
+        copied to its name below dvc/.
 
         Args:
             path: A relative path names an entry of the working directory, else of dvc/.
@@ -207,11 +208,11 @@ class DVCClient:
         return {"success": True, **counts, "remote": name, "url": url}
 
     def clean(self, dry_run: bool, others: Others) -> tuple[Freed, Freed, list[Kept]]:
-        """Free what no version refers to in the cache and in the workspace's remote.
+        """Free objects in the cache and the workspace's remote that no version needs.
 
-        Versions are those of Git's history, if the repository is in a Git repository,
-        and the current one. Nothing outside the workspace is freed, and nothing that
-        `others` name.
+        Versions are the current one and, if the repository is in a Git repository,
+        those in Git's history. Nothing outside the workspace is freed, nor anything in
+        places that `others` name.
 
         Returns:
             What was freed in the cache, and in the remote, and what was kept.
@@ -224,6 +225,7 @@ class DVCClient:
         if not (root / ".dvc").is_dir():
             return cache, remote, kept
         with self._opened() as repo:
+            # Free nothing unless every version can be read: it may refer to anything.
             try:
                 used = repo.used(_is_in_git(root))
             except DvcException as error:
@@ -232,6 +234,7 @@ class DVCClient:
             for store in repo.caches():
                 cache += self._free(repo, store, used, dry_run, others, kept)
             for name, config in sorted(repo.config["remote"].items()):
+                # Other repositories may use remotes that the workspace does not name.
                 if name != REMOTE:
                     reason = "is a remote that only DVC's configuration names"
                     kept.append(Kept("dvc_remote", config["url"], reason))
@@ -252,7 +255,7 @@ class DVCClient:
         others: Others,
         kept: list[Kept],
     ) -> Freed:
-        """Free what is not in `used`; add to `kept` if the store may not be cleaned."""
+        """Free objects not in `used`; add to `kept` if the store may not be cleaned."""
         if problem := self._why_not(store.path, others):
             kept.append(Kept("dvc_cache", store.path, problem))
             return Freed()
@@ -294,7 +297,7 @@ class DVCClient:
         url = _url(remote or str(root / "remote"), root)
         with peeked(root, url) as repo:
             found = repo.versions(history and _is_in_git(root))
-            # Asking a remote elsewhere would take long.
+            # Querying a remote elsewhere would be slow.
             local = "://" not in url
             return [
                 {**version, "in_remote": repo.in_remote(version["md5"], local)}
@@ -316,15 +319,16 @@ class DVCClient:
         for own in (default_url, url):
             _check_text("dvc_remote_path", own)
         root.mkdir(exist_ok=True)
-        # The lease excludes other hosts, whose file locks this host may not see. It
-        # comes first: who waits for it must not hold a lock that its holder needs.
+        # The lease excludes other hosts, whose file locks this host may not see.
+        # Acquire it first: a caller that waits for the lease must not hold a lock that
+        # the lease's holder needs.
         with (
             self._leased(),
             opened(
                 root, url, default_url, (remote or REMOTE).lower(), WAIT_SECONDS
             ) as repo,
         ):
-            # A killed process may have left a change half done.
+            # Undo a change that a killed process left incomplete.
             dvc_files.recover(root)
             for own in (default_url, url):
                 # A remote inside the repository must not be tracked as data.
@@ -402,6 +406,7 @@ class DVCClient:
                 for base in (root, Path.cwd(), self._workspace.dvc_path)
             ]
             inside = [place for place in places if place.is_relative_to(root)]
+            # Use the first of these places at which data is tracked.
             found = next(
                 (
                     match
@@ -423,6 +428,7 @@ class DVCClient:
                     f"tracked are {_shortened(names) or 'no files'}",
                 )
             chosen += found
+        # Several targets may be parts of one entry.
         return list(dict.fromkeys(chosen))
 
 
@@ -498,9 +504,11 @@ def _place(path: Pathlike, source: Path, root: Path) -> Path:
         )
     if real.is_relative_to(root):
         return real
+    # A relative path keeps its directories below dvc/; any other path keeps its name.
     relative = Path(os.path.normpath(expanded(path)))
     if relative.is_absolute() or relative.parts[:1] in ((), ("..",)):
         relative = Path(source.resolve().name if source.name == ".." else source.name)
+    # A copy must not follow a link to a place that the caller did not name.
     if (
         not _real(root / relative).is_relative_to(root)
         or _real(root / relative) != root / relative
@@ -539,9 +547,9 @@ def _check_place(repo: Repository, place: Path) -> None:
 
 
 def _check_links(repo: Repository, place: Path) -> None:
-    """Refuse symbolic links, because DVC would omit what they lead to.
+    """Refuse symbolic links, because DVC would omit their targets.
 
-    Links into DVC's cache are allowed: DVC makes them to save space.
+    Links into DVC's cache are allowed: DVC creates them to save space.
 
     Raises:
         MLOpsClientError: INPUT_INVALID if there are other links.
@@ -666,7 +674,7 @@ def _check_owners(
 
 
 def _check_parts(owners: Mapping[Path, Output]) -> None:
-    """Check that no part of a tracked directory is below what was a file in it.
+    """Check that no part is below a path that was a file in its tracked directory.
 
     DVC would keep both.
 
@@ -757,6 +765,7 @@ def _match(
     elif Path(owner.fs_path) == place:
         found = [owner.stage.path]
     else:
+        # The directory's list shows whether it has this file, which may not be here.
         try:
             repo.get_data_index_entry(str(place))
         except DvcException:

@@ -39,7 +39,7 @@ def update(root: Path, remote_url: str) -> None:
 def places(root: Path) -> list[str]:
     """Return the URLs and paths of the remotes and caches of the repository in `root`.
 
-    Relative paths begin at `root`/.dvc. Reads only; a missing or malformed file has
+    Relative paths begin at `root`/.dvc. Reads only; a missing or malformed file names
     none.
     """
     found = []

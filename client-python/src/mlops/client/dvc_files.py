@@ -1,4 +1,4 @@
-"""Files and directories that are copied into a DVC repository: all of them or none."""
+"""Copies files and directories into a DVC repository: all of them or none."""
 
 import json
 import os
@@ -197,7 +197,7 @@ class Change:
 
     def _forget(self) -> None:
         with suppress(FileNotFoundError):
-            # First of all: without a plan, recover() does not undo the change.
+            # Remove the plan first: without it, recover() does not undo the change.
             self._plan.unlink()
         shutil.rmtree(self._directory, ignore_errors=True)
 

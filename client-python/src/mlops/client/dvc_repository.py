@@ -23,8 +23,8 @@ _LOGGERS = ("dvc", "dvc_data", "dvc_objects")
 def _console_kept() -> Iterator[None]:
     """Undo what the first import of dvc does to the program's console.
 
-    It adds log handlers that write to the console, and wraps sys.stdout. After the
-    block, DVC's log records go where the program's records go.
+    The import adds log handlers that write to the console, and wraps sys.stdout. After
+    the block, DVC's log records go where the program's records go.
     """
     first = "dvc" not in sys.modules
     streams = sys.stdout, sys.stderr
@@ -129,7 +129,7 @@ class Repository(Repo):  # type: ignore[misc]
         return os.path.join(self.dvc_dir, dvc_config.SITE_CACHE)
 
     def refresh(self) -> None:
-        """Discard what was read from files that may have changed since."""
+        """Discard cached data from files that may have changed since."""
         self._reset()
 
     def tracked(self) -> list[Output]:
@@ -167,6 +167,7 @@ class Repository(Repo):  # type: ignore[misc]
 
     def _committed(self, seen: set[tuple[str, str]]) -> list[dict[str, Any]]:
         """Return the versions in Git's history other than `seen`."""
+        # Attach Git for this scan only: a repository with Git writes .gitignore files.
         without = self.scm
         scm = SCM(self.root_dir)
         self.__dict__["scm"] = scm
@@ -183,6 +184,7 @@ class Repository(Repo):  # type: ignore[misc]
                 for out in self.index.outs:
                     version = self._version(out, commit, seconds)
                     key = version["path"], version["md5"]
+                    # Many commits have the same version: report its earliest commit.
                     first = found.get(key, version)
                     if key not in seen and version["changed_at"] <= first["changed_at"]:
                         found[key] = version
@@ -270,8 +272,8 @@ class Repository(Repo):  # type: ignore[misc]
     def used(self, git: bool) -> set[Any]:
         """Return the hashes that the tracked files have, now and in Git's history.
 
-        Git's history are the commits of all branches and tags, experiments, and what is
-        stashed.
+        Git's history comprises the commits of all branches and tags, experiments, and
+        stashes.
 
         Args:
             git: Whether the repository is in a Git repository.
@@ -280,7 +282,8 @@ class Repository(Repo):  # type: ignore[misc]
             DvcException: A version cannot be read, or the list of the files in a
                 tracked directory is neither in the cache nor in the remote.
         """
-        # A repository that is opened with Git writes a .gitignore, so this one is not.
+        # A repository opened with Git writes a .gitignore, so this one is opened
+        # without Git.
         without = self.scm
         scm = SCM(self.root_dir) if git else without
         self.__dict__["scm"] = scm
@@ -340,7 +343,7 @@ def remove_unused(store: Any, used: Iterable[Any]) -> None:
 
 @contextmanager
 def _no_questions() -> Iterator[None]:
-    """Answer DVC's questions with no. It would ask the user at the terminal."""
+    """Answer DVC's prompts with no, instead of asking the user at the terminal."""
     confirm = prompt.confirm
     prompt.confirm = lambda _statement: False
     try:
@@ -355,8 +358,8 @@ def opened(
 ) -> Iterator[Repository]:
     """Open the repository in `root` exclusively, for transfers with `remote`.
 
-    Creates the repository if missing. REMOTE is at `remote_url`; the configuration, for
-    users of DVC's command line, names `default_url`.
+    Creates the repository if missing. In this process, REMOTE is at `remote_url`. The
+    configuration, which DVC's command line reads, names `default_url`.
 
     Raises:
         MLOpsClientError: REPOSITORY_BUSY if others use the repository for

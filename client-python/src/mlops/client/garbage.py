@@ -1,7 +1,7 @@
-"""Finds and frees what no version, run or model of a workspace refers to.
+"""Finds and frees data that no version, run or model of a workspace refers to.
 
-Only what is in the workspace's own directory is ever freed, and only if it can be
-proven that nothing refers to it. This module imports none of the four libraries.
+Only data in the workspace's own directory is ever freed, and only if it is proven that
+nothing refers to it. This module imports none of the four libraries.
 """
 
 import math
@@ -31,7 +31,7 @@ RETENTION_KEY = "report_retention_days"
 _LOCK = ".clean.lock"
 _WAIT_SECONDS = 60.0
 _DAY_S = 86400.0
-# A model without its model.yaml may be one that BentoML is storing just now.
+# BentoML may still be storing a model that has no model.yaml yet.
 _MODEL_REST_S = _DAY_S
 _REPORT = re.compile(r"drift-(\d{8}T\d{6}\.\d{6})Z-\w+\.(?:json|html)")
 _URL = re.compile(r"\w[\w+.-]*://")
@@ -50,7 +50,7 @@ class Freed:
 
 @dataclass(frozen=True)
 class Kept:
-    """Something that was not freed, or not even looked at, and why.
+    """An item that was not freed, or not even examined, and the reason.
 
     `kind` is "dvc", "dvc_cache", "dvc_remote", "mlflow", "models" or "reports".
     """
@@ -62,10 +62,10 @@ class Kept:
 
 @dataclass(frozen=True)
 class Cleaned:
-    """What MLOpsClient.clean() has freed, or with `dry_run` would free.
+    """The result of MLOpsClient.clean(): what it freed, or with `dry_run` would free.
 
-    The counts are: objects of the cache and of the remote; runs and logged models;
-    directories that are no model; files of reports.
+    It counts objects of the cache and of the remote, runs and logged models,
+    directories that are not models, and files of reports.
     """
 
     dry_run: bool
@@ -96,18 +96,18 @@ class Others:
     def of(
         cls, workspace: ProjectWorkspace, listed: Iterable[ProjectWorkspace]
     ) -> Self:
-        """Collect them from the server's list and from DVC's configurations.
+        """Collect the places from the server's list and from DVC's configurations.
 
         Args:
             workspace: The workspace to be cleaned, whose base is on this machine.
-            listed: All workspaces that the server lists, also those in the trash.
+            listed: All workspaces that the server lists, including those in the trash.
         """
         others, base = cls(), workspace.root_path.parent
         for other in listed:
             if other.project_name != workspace.project_name or other.deleted_at:
                 others._add(other, base / other.project_name)
-        # A policy may hide workspaces from this caller, and the server lists none that
-        # it cannot read.
+        # The list lacks workspaces that a policy hides from this caller, and those that
+        # the server cannot read. Treat their remotes as unknown.
         known = {other.root_path.name for other in listed}
         for directory in _directories(base):
             if directory.name in known or directory.samefile(workspace.root_path):
@@ -148,7 +148,7 @@ def clean(
     make_mlflow: "Callable[[], MLflowClient]",
     dry_run: bool,
 ) -> Cleaned:
-    """Free what nothing refers to; see MLOpsClient.clean().
+    """Free unreferenced data; see MLOpsClient.clean().
 
     Args:
         workspace: The workspace, on this machine.
@@ -161,6 +161,7 @@ def clean(
     kept: list[Kept] = []
     cache = remote = runs = Freed()
     with ExitStack() as stack:
+        # A dry run changes nothing, so it need not exclude others.
         if not dry_run:
             stack.enter_context(_alone(workspace))
         if (workspace.dvc_path / ".dvc").is_dir() and _installed(
@@ -192,11 +193,11 @@ def size_of(path: Path) -> int:
 
 @contextmanager
 def _alone(workspace: ProjectWorkspace) -> Iterator[None]:
-    """Exclude others that free, and writers through the server, also on other hosts.
+    """Exclude other clean() calls, and writers through the server, also on other hosts.
 
-    The lease keeps out DVC operations and writers through the server. The file lock
+    The lease excludes DVC operations and writers through the server. The file lock
     works without a server. The DVC repository, the model store and MLflow's database
-    have locks of their own, which are taken in addition.
+    have their own locks, which are acquired in addition.
     """
     with (
         workspace.exclusively(_WAIT_SECONDS),
@@ -217,10 +218,10 @@ def _installed(kit: toolkit.Toolkit, path: Path, kept: list[Kept]) -> bool:
 
 
 def _clean_models(home: Path, dry_run: bool, kept: list[Kept]) -> Freed:
-    """Remove directories in the model store that are no models.
+    """Remove directories in the model store that are not models.
 
-    BentoML neither lists nor loads a version without its model.yaml. Whether a complete
-    model is still needed cannot be proven, so all of them stay.
+    BentoML neither lists nor loads a version without its model.yaml. Nothing can prove
+    that a complete model is no longer needed, so all complete models stay.
     """
     found = [
         directory
@@ -232,6 +233,7 @@ def _clean_models(home: Path, dry_run: bool, kept: list[Kept]) -> Freed:
     named = _models_of_bentos(home / "bentos")
     freed = Freed()
     with ExitStack() as stack:
+        # Exclude ModelStore, which publishes under this lock.
         if not dry_run:
             (home / ".staging").mkdir(exist_ok=True)
             lock = home / ".staging" / "publish.lock"
@@ -244,6 +246,7 @@ def _clean_models(home: Path, dry_run: bool, kept: list[Kept]) -> Freed:
             elif time.time() - _newest(directory) < _MODEL_REST_S:
                 reason = "has no model.yaml, but was changed within a day"
                 kept.append(Kept("models", tag, reason))
+            # The model may have become complete since the first look.
             elif not (directory / "model.yaml").exists():
                 freed += Freed(1, size_of(directory))
                 if not dry_run:
@@ -253,7 +256,7 @@ def _clean_models(home: Path, dry_run: bool, kept: list[Kept]) -> Freed:
 
 def _models_of_bentos(bentos: Path) -> set[str]:
     """Return the tags of all models that bentos refer to."""
-    import yaml  # The import takes long, and few programs clean.
+    import yaml  # Import late: the import is slow, and few programs call clean().
 
     tags = set()
     for directory in _directories(bentos, depth=2):
@@ -278,10 +281,10 @@ def _newest(directory: Path) -> float:
 
 
 def _retention_days(metadata: Mapping[str, Any]) -> float | None:
-    """Return how long reports are kept; None means for ever.
+    """Return how long reports are kept; None means forever.
 
     Raises:
-        MLOpsClientError: INPUT_INVALID if the metadata has another value than that.
+        MLOpsClientError: INPUT_INVALID if the metadata has any other value.
     """
     days = metadata.get(RETENTION_KEY)
     if days is None:
@@ -312,6 +315,7 @@ def _clean_reports(directory: Path, days: float | None, dry_run: bool) -> Freed:
         written[file] = max(named.timestamp(), file.stat().st_mtime)
     if not written:
         return Freed()
+    # A report is a JSON and an HTML file with the same stem; keep both of the newest.
     newest = max(written, key=lambda file: written[file]).stem
     freed = Freed()
     for file, at in written.items():

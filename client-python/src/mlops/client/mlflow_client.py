@@ -61,7 +61,7 @@ _active: ContextVar[Mapping["MLflowClient", str]] = ContextVar("mlops_active_run
 class MLflowClient:
     """Runs of one workspace's experiment.
 
-    Thread-safe. Uses MLflow clients of its own and neither reads nor changes MLflow's
+    Thread-safe. Uses its own MLflow clients, and neither reads nor changes MLflow's
     fluent state, which is process-wide. The constructor contacts no server. The first
     run creates the store and the experiment.
     """
@@ -94,7 +94,7 @@ class MLflowClient:
         uri: str = (
             config.get("tracking_uri") or workspace.mlflow_tracking_uri or own_uri
         )
-        # The workspace's own file, also by its path before a move.
+        # Also recognize the workspace's own file by its path before a move.
         self._is_default_store = mlflow_store.is_of(uri, own_file) or self._is_outdated(
             uri, config
         )
@@ -170,6 +170,7 @@ class MLflowClient:
                 "or begin one within it by start_run(nested=True)",
                 details={"reason": "RUN_ACTIVE", "run_id": parent},
             )
+        # A tag that repeats an argument is an error, because one would win silently.
         ours = {
             MLFLOW_RUN_NAME: run_name and _text("run_name", run_name),
             MLFLOW_RUN_NOTE: description and _text("description", description),
@@ -185,6 +186,7 @@ class MLflowClient:
                 "tags", f"has {twice[0]}: use the argument for it instead"
             )
         with _mlflow_errors():
+            # Fail within seconds, where MLflow would retry for minutes.
             mlflow_store.check_answers(self._uri)
             client = self._store(writes=True)
             return client.create_run(
@@ -354,9 +356,9 @@ class MLflowClient:
         """Return the values of metrics of a run, each with its step and time.
 
         Args:
-            names: The metrics. A name that the run does not have has no values.
-            limit: How many values of a metric, about. If there are more, values that
-                are evenly spread, with the first and the last.
+            names: The metrics. A name that the run lacks gets no values.
+            limit: The approximate number of values of each metric. If there are more,
+                returns evenly spaced values, including the first and the last.
 
         Raises:
             MLOpsClientError: INPUT_INVALID if the experiment has no such run.

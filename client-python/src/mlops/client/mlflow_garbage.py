@@ -33,7 +33,7 @@ def clean(
 ) -> tuple[Freed, list[Kept]]:
     """Free what `mlflow gc` would free, if its artifacts are in the workspace.
 
-    Unlike `mlflow gc`, keeps what a version of a registered model refers to.
+    Unlike `mlflow gc`, keeps artifacts that a version of a registered model refers to.
 
     Args:
         client: A client of the workspace's own database.
@@ -53,6 +53,7 @@ def clean(
             f"runs:/{deleted.id}",
             f"models:/{deleted.id}",
         ]
+        # Without its artifacts, a registered version could not be loaded any more.
         user = next((v for v in versions if _refers(v, deleted.id, places)), None)
         if user is not None:
             reason = f"version {user.version} of the model {user.name} refers to it"
@@ -63,6 +64,7 @@ def clean(
         except MLOpsClientError as error:
             kept.append(Kept("mlflow", name, error.message))
             continue
+        # Do not count a run that was restored meanwhile.
         size = size_of(directory)
         if not dry_run and not _remove(store, deleted, directory):
             continue
@@ -96,10 +98,11 @@ def _refers(version: Any, own_id: str, places: list[str]) -> bool:
 
 
 def _own_directory(deleted: _Deleted, workspace: ProjectWorkspace) -> Path:
-    """Return the directory of the artifacts, which is the workspace's own.
+    """Return the directory of the artifacts, after proving that nothing else uses it.
 
     Raises:
-        MLOpsClientError: The artifacts are elsewhere, or share a directory with others.
+        MLOpsClientError: The artifacts are outside the workspace, or share a directory
+            with other artifacts.
     """
     uri, root = deleted.artifact_uri, workspace.root_path.resolve()
     url = urlsplit(uri)
@@ -109,7 +112,7 @@ def _own_directory(deleted: _Deleted, workspace: ProjectWorkspace) -> Path:
         directory = Path(local_file_uri_to_path(uri))
     else:
         raise MLOpsClientError(f"its artifacts are at {uri}, outside of the workspace")
-    # Links in the path could lead to what others own.
+    # Resolve links in the path, which could lead out of the workspace.
     directory = directory.parent.resolve() / directory.name
     if not directory.is_relative_to(root / "mlflow") or directory.is_symlink():
         raise MLOpsClientError(f"its artifacts are at {uri}, outside of the workspace")
@@ -131,7 +134,7 @@ def _remove(store: Any, deleted: _Deleted, directory: Path) -> bool:
         return False
     if directory.exists():
         shutil.rmtree(directory)
-    # MLflow puts the artifacts of a run one level below a directory of its own.
+    # MLflow puts a run's artifacts one level below the run's own directory.
     own = directory.parent
     if own.name == deleted.id and own.is_dir() and not any(own.iterdir()):
         own.rmdir()

@@ -70,6 +70,7 @@ def check_answers(uri: str) -> None:
             timeout=_ANSWER_WITHIN_S,
             raise_on_status=False,
         )
+        # A gateway error comes from a proxy, any other status from a running server.
         problem = (
             f"HTTP {answer.status_code}"
             if answer.status_code in _GATEWAY_ERRORS

@@ -36,8 +36,8 @@ class MLOpsClient:
 
     The constructor makes one call to the server, which creates the workspace if it is
     missing. The first call that needs one of the four libraries imports it and creates
-    what it stores in (experiment, repository, stores). Clients of several projects may
-    live in one process; they never see each other's data. Thread-safe.
+    its storage (experiment, repository, stores). One process may have clients of
+    several projects; they never see each other's data. Thread-safe.
 
     If the workspace's server is on another machine, runs need a `tracking_uri` that is
     not a file on that machine. Their artifacts and models then go through the
@@ -98,10 +98,12 @@ class MLOpsClient:
                 address,
                 credentials,
             )
+            # close() leaves a manager open that the caller gave.
             self._owns_manager = workspace_manager is None
             self.workspace: ProjectWorkspace = self._manager.get_or_create_workspace(
                 project_name
             )
+            # After a copy or a move, MLflow's own tools need the new locations.
             if (self.workspace.mlflow_path / "mlflow.db").is_file():
                 # This module imports sqlite3, which only MLflow needs.
                 from mlops.client import mlflow_locations
@@ -318,7 +320,7 @@ class MLOpsClient:
 
     def _keep_experiment(self, experiment_id: str) -> None:
         """Store the experiment's id in the workspace, for other clients."""
-        # Somebody may hold the lease, for example to push a version. Wait for that.
+        # Wait for another holder of the lease, which may be pushing a version.
         with self.workspace.exclusively(_LEASE_WAIT_S):
             self.workspace = self._manager.update_workspace_metadata(
                 self.project_name, mlflow_experiment_id=experiment_id
@@ -394,7 +396,7 @@ class MLOpsClient:
             return self._dvc().pull(targets, remote, force)
 
     def list_data(self, history: bool = False) -> list[dict[str, Any]]:
-        """Return what DVC tracks in the project, ordered by path.
+        """Return the data that DVC tracks in the project, ordered by path.
 
         Takes no lock and creates nothing.
 
@@ -511,7 +513,7 @@ class MLOpsClient:
     # --- Garbage ---
 
     def clean(self, dry_run: bool = True) -> Cleaned:
-        """Free what no version, run or model of the workspace refers to.
+        """Free data that no version, run or model of the workspace refers to.
 
         Frees, in the workspace's own directory only:
             - objects in DVC's cache and in the workspace's remote that no tracked file
@@ -520,7 +522,7 @@ class MLOpsClient:
               remote or cache that another workspace of the base names is not cleaned;
             - runs and logged models that were deleted in MLflow, with their artifacts,
               unless a model version refers to them. They can no longer be restored;
-            - directories in BentoML's model store that are no models;
+            - directories in BentoML's model store that are not models;
             - reports older than the number of days in the workspace's metadata
               `report_retention_days`. Without that key, all reports stay, and the
               newest one always stays.
@@ -669,6 +671,7 @@ def _manager(
     address: str | None,
     credentials: CredentialOptions,
 ) -> WorkspaceManager:
+    # A given manager already determines the server and the credentials.
     excluded = {"base_path": base_path, "address": address, **credentials}
     for field, value in excluded.items():
         if value is not None and given is not None:
@@ -683,6 +686,7 @@ def _manager(
             "base_path",
             "cannot be combined with workspace_path: leave one of them out",
         )
+    # The server names each directory after its project.
     path = Path(workspace_path).expanduser().absolute()
     if path.name != project_name:
         raise input_invalid(

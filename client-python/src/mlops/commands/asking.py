@@ -1,4 +1,4 @@
-"""Questions at the terminal."""
+"""Asks the user for confirmation at the terminal."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def confirm(names: Iterable[str], yes: bool) -> None:
 def _wait_for_input() -> None:
     """Wait until there is input, or until a signal's handler raises.
 
-    A signal interrupts no read() that begins just after it, nor one in another thread
-    than the kernel chose for it. The wakeup descriptor notices both.
+    A signal interrupts neither a read() that begins just after it, nor a read() in a
+    thread other than the one that the kernel chose. The wakeup descriptor detects both.
     """
     wake, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     previous = signal.set_wakeup_fd(woken, warn_on_full_buffer=False)

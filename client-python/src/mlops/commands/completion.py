@@ -1,7 +1,7 @@
-"""Completion in shells: the scripts, and the words that they ask for.
+"""Shell completion: the scripts, and the candidates that they request.
 
-Most words need neither Typer nor a server: the names of commands are in `main`, and
-those of projects and files below a base directory on this machine are read from there.
+Most candidates need neither Typer nor a server: `main` has the names of commands, and a
+base directory on this machine has the names of its projects and files.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ COMMANDS = {"completion": completion}
 
 
 def complete(shell: str, words: list[str]) -> int:
-    """Print the completions of the last word, one a line; nothing if that fails."""
-    # Never keep the shell waiting for a server.
+    """Print the completions of the last word, one per line, or nothing on failure."""
+    # Do not keep the shell waiting for a server.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, _GIVE_UP_S)
     if shell == "bash":
@@ -197,7 +197,7 @@ def _templates() -> Iterable[str]:
 
 
 def _paths(current: str) -> Iterable[str]:
-    """Return `PROJECT:PATH` of what is in the directory of `current`."""
+    """Return `PROJECT:PATH` for each entry in the directory of `current`."""
     project, _, path = current.partition(":")
     directory = path.rpartition("/")[0]
     if not directory:
@@ -207,7 +207,7 @@ def _paths(current: str) -> Iterable[str]:
         return (head + name for name in _entries(project, directory))
     from mlops.workspace.v1 import workspace_service_pb2 as pb
 
-    # Not mlops.fs, because importing fsspec takes as long as all the rest.
+    # Do not use mlops.fs: importing fsspec takes as long as everything else together.
     request = pb.ListArtifactsRequest(
         project=project, path=directory, page_size=_MAX_WORDS
     )

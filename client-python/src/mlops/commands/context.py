@@ -1,4 +1,4 @@
-"""The options of every command, and the server that they choose."""
+"""The options of every command, and the server that they select."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ options = Options()
 
 @dataclass(frozen=True)
 class Target:
-    """A server, and how to prove the caller's identity to it; a context has these."""
+    """A server and the caller's credentials for it, as a context stores them."""
 
     address: str | None = None
     base: str | None = None
@@ -129,7 +129,7 @@ def _check_keys(path: Path, where: str, values: Any, known: tuple[str, ...]) -> 
 
 
 def did_you_mean(word: str, known: Any) -> str:
-    """Return a hint at the known word that is most like `word`; "" if none is."""
+    """Return a hint that names the known word most similar to `word`, or ""."""
     import difflib
 
     close = difflib.get_close_matches(word, list(known), 1)
@@ -149,6 +149,7 @@ def save(config: Config) -> None:
             for key in KEYS
             if getattr(target, key)
         ]
+    # Write a draft and rename it, so that other commands never read a partial file.
     path = config_path()
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(
@@ -190,9 +191,9 @@ def named(name: str) -> Target:
 def target() -> Target:
     """Return the server to use.
 
-    The first of these that is given: --address or --base, --context, the environment's
-    address or base, the environment's context, the current context. If there is none,
-    the server is that of ./mlops/workspace.
+    Uses the first of these that is given: --address or --base, --context, the
+    environment's address or base, the environment's context, the current context. If
+    none is given, the server is that of ./mlops/workspace.
     """
     if options.address and options.base:
         raise usage("--address and --base exclude each other: leave one of them out")

@@ -56,8 +56,8 @@ def set_(
 ) -> None:
     """Create or change a context.
 
-    --address or --base names its server. The configuration file is written anew,
-    without its comments.
+    --address or --base names its server. This rewrites the configuration file without
+    its comments.
 
     Examples:
       mlops context set team --address workspaces.example:443 --token-file token
@@ -67,6 +67,7 @@ def set_(
         raise usage("a context stores no token: write it to a file for --token-file")
     if options.address and options.base:
         raise usage("--address and --base exclude each other: leave one of them out")
+    # Change only the given options of an existing context.
     config = load()
     target = config.contexts.get(name, Target())
     if options.address or options.base:

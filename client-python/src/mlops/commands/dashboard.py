@@ -52,11 +52,11 @@ def dashboard(
         str, typer.Option(metavar="HOST:PORT", help="Show the server's metrics")
     ] = "",
 ) -> None:
-    """Serve web pages of all projects, which change as they do, until Ctrl-C.
+    """Serve live web pages of all projects until Ctrl-C.
 
-    The pages show and do what the caller may see and do at the server. The link that
-    is printed has a key: whoever has it acts as you. Keep it to yourself, and use
-    --login token or proxy for others.
+    The pages show and do what the caller may see and do at the server. The printed link
+    contains a key: anyone who has the link acts as you. Do not share it; use --login
+    token or proxy for other users.
 
     Examples:
       mlops dashboard
@@ -72,6 +72,7 @@ def dashboard(
             "install it by: pip install 'mlops-workspace[cli,dashboard]'",
             name=error.name,
         ) from None
+    # Listen first, because the link contains the port.
     try:
         listener = serving.listen(host, port)
     except OSError as error:

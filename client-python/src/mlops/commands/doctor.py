@@ -17,7 +17,7 @@ def doctor(
         bool, typer.Option("--repair", help="While no server runs, repair what is safe")
     ] = False,
 ) -> None:
-    """Examine the base directory on this machine, and say how to repair it.
+    """Examine the base directory on this machine, and report how to repair it.
 
     This runs `workspaced doctor`. The exit code is 1 if anything needs attention.
 

@@ -1,4 +1,4 @@
-"""Exit codes, and the sentence that each failure prints."""
+"""Exit codes, and the message that each failure prints."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ _TOO_OLD = (
     "(see mlops server info and mlops --version)"
 )
 _AGAIN_S = 0.02
-# Set when the command is being stopped, for threads that transfer files.
+# Set when the command must stop; threads that transfer files check it.
 stopping = threading.Event()
 
 
@@ -100,7 +100,7 @@ class TimedOut(Exception):
 
 
 class ClosedPipe(Exception):
-    """The reader of standard output has ended."""
+    """The reader of standard output has closed the pipe."""
 
 
 class Terminated(BaseException):
@@ -110,7 +110,7 @@ class Terminated(BaseException):
 def reporting(do: Callable[..., Any]) -> Callable[..., Any]:
     """Return a command that reports a closed pipe as ClosedPipe.
 
-    Typer would take a BrokenPipeError for itself.
+    Typer would handle a BrokenPipeError itself.
     """
 
     @functools.wraps(do)
@@ -133,7 +133,7 @@ def _imports(frame: FrameType | None) -> bool:
 
 
 def handle_signals() -> None:
-    """Let signals end the command by an exception, so that it can clean up."""
+    """Make signals raise exceptions, so that the command can clean up."""
 
     pending: list[BaseException] = []
 
@@ -156,7 +156,7 @@ def handle_signals() -> None:
 
 
 def guarded(do: Callable[[], int | None]) -> int:
-    """Run `do`, print the sentence of its failure, and return the exit code."""
+    """Run `do`, print a message if it fails, and return the exit code."""
     try:
         code = do() or OK
         sys.stdout.flush()
@@ -166,7 +166,7 @@ def guarded(do: Callable[[], int | None]) -> int:
     except Terminated:
         return 128 + signal.SIGTERM
     except (BrokenPipeError, ClosedPipe):
-        # Python flushes standard output once more at exit, which must not fail.
+        # Python flushes standard output again at exit, which must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CLOSED_PIPE
     except Exception as error:
@@ -176,14 +176,14 @@ def guarded(do: Callable[[], int | None]) -> int:
 
 
 def describe(error: Exception) -> tuple[int, str, dict[str, Any]]:
-    """Return the exit code, the sentence and the details of a failure."""
+    """Return the exit code, the message and the details of a failure."""
     from mlops.commands.context import options
 
     if isinstance(error, CommandError):
         return error.code, str(error), {}
     if isinstance(error, TimedOut):
         return UNAVAILABLE, f"no result within --timeout {options.timeout} s", {}
-    # Typer's own errors, whose class differs between its releases.
+    # Recognize Typer's own errors by attributes: their class differs between releases.
     if hasattr(error, "format_message") and hasattr(error, "exit_code"):
         return USAGE, str(error.format_message()), {}
     details = getattr(error, "details", None)
@@ -202,14 +202,14 @@ def describe(error: Exception) -> tuple[int, str, dict[str, Any]]:
 
 
 def _describe_os_error(error: OSError) -> tuple[int, str, dict[str, Any]]:
-    # The errors of mlops.fs carry the server's.
+    # Errors of mlops.fs have the server's error as their cause.
     cause = error.__cause__
     if isinstance(getattr(cause, "details", None), dict):
         assert isinstance(cause, Exception)
         return describe(cause)
     code = _BY_ERRNO.get(error.errno or 0, FAILED)
     sentence = error.strerror or str(error)
-    # A sentence by errno alone does not say which file.
+    # The system's message for an errno does not name the file.
     if error.filename and str(error.filename) not in sentence:
         sentence = f"{error.filename}: {sentence}"
     return code, sentence, {}
@@ -220,7 +220,7 @@ def _operation(error: Exception) -> str:
 
 
 def report(sentence: str, details: dict[str, Any]) -> None:
-    """Print the sentence of a failure, and with -v its details."""
+    """Print the message of a failure, and with -v its details."""
     from mlops.commands.context import options
     from mlops.commands.output import clean
 

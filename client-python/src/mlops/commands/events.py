@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _Event = dict[str, Any]
 _MAX_CURSOR_BYTES = 1 << 16
-# Clocks of two machines may differ so much.
+# The clocks of two machines may differ by this much.
 _CLOCKS_DIFFER = timedelta(minutes=2)
 
 _COLUMNS = (
@@ -55,15 +55,15 @@ def events(
         bool, typer.Option("--follow", "-f", help="Then print changes as they happen")
     ] = False,
 ) -> None:
-    """Print what happened to projects, the latest last, and exit.
+    """Print past changes of projects, the latest last, and exit.
 
-    mlops watch reports what happens from now on; events reports what has happened. It
-    finds that in the projects and in the trash, so it shows the last change of each
-    kind of each project: created, updated, leased, deleted.
+    mlops watch reports future changes; events reports past ones. It reads them from the
+    projects and the trash, so it shows the last change of each kind for each project:
+    created, updated, leased, deleted.
 
-    With --cursor it asks the server for every project that changed since the last call
-    with the same file, however often the server or this machine restarted. The first
-    call reports what --since says. The file is replaced once everything is printed.
+    With --cursor, it asks the server for every project that changed since the last call
+    with the same file, even if the server or this machine restarted. The first call
+    uses --since. The file is replaced after everything is printed.
 
     Examples:
       mlops events
@@ -87,9 +87,9 @@ def events(
 
 
 def _start(since: str, cursor: str) -> datetime:
-    """Return from when on events are to be reported."""
+    """Return the time from which to report events."""
     if cursor:
-        # The server forgot the position, so the file's time must do.
+        # The server no longer knows the position, so use the file's time instead.
         with suppress(OSError):
             modified = datetime.fromtimestamp(os.stat(cursor).st_mtime, UTC)
             return modified - _CLOCKS_DIFFER
@@ -101,11 +101,11 @@ def _start(since: str, cursor: str) -> datetime:
     return start if start.tzinfo else start.replace(tzinfo=UTC)
 
 
-# --- What the records say ---
+# --- Events from the records ---
 
 
 def _recorded(projects: list[str] | None, start: datetime) -> list[_Event]:
-    """Return the events from `start` on that the records of projects show."""
+    """Return the events since `start` that the records of projects show."""
     found = manager().list_workspaces(show_deleted=True)
     if projects:
         found = [one for one in found if one.project_name in projects]
@@ -143,11 +143,11 @@ def _event(
     }
 
 
-# --- What the server says ---
+# --- Events from the server ---
 
 
 def _since_cursor(cursor: Path, projects: list[str] | None) -> list[_Event] | None:
-    """Return the events since the file's position; None if that is not known."""
+    """Return the events since the file's position; None if it is unknown."""
     from mlops.workspace import WorkspaceError
 
     try:
@@ -160,6 +160,7 @@ def _since_cursor(cursor: Path, projects: list[str] | None) -> list[_Event] | No
     found: list[_Event] = []
     try:
         for event in manager().watch(projects, resume_token=token, synced=True):
+            # The server has now reported everything up to the present.
             if event.change == "synced":
                 return found
             found.append(_seen(event))
@@ -169,6 +170,7 @@ def _since_cursor(cursor: Path, projects: list[str] | None) -> list[_Event] | No
             raise usage(f"{cursor} is not a file of --cursor") from None
         if reason != "RESUME_TOKEN_EXPIRED":
             raise
+        # The caller then reports what the records show, which is less.
         output.message(
             f"mlops: the server does not know what changed since {cursor} was written, "
             "so this is the last change of each kind of each project"

@@ -62,8 +62,8 @@ def cp(
     """Copy files to, from or between projects.
 
     A project's file is PROJECT:PATH, whose path begins with mlflow, dvc, monitoring,
-    models or outputs. "-" is standard input or output. A file that is being copied
-    appears under its name only when it is complete.
+    models or outputs. "-" is standard input or output. A copy appears under its name
+    only when it is complete.
 
     Examples:
       mlops cp model.pt fraud:models/
@@ -104,6 +104,7 @@ def _copy(source: str, target: str, recursive: bool) -> None:
         raise usage(f"{source} is a directory: copy it with -r")
     from mlops.commands.local_files import transfer
 
+    # The shell has already expanded patterns in local names, but not in remote ones.
     with transfer() as bars:
         if here is None:
             files().put(source, there, recursive, callback=bars, assume_literal=True)

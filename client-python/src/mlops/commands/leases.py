@@ -40,10 +40,10 @@ def run(
 ) -> int:
     """Run a command while holding the lease of a project.
 
-    Meanwhile the server refuses changes by others. The command finds the lease in
-    MLOPS_LEASE_PROJECT, MLOPS_LEASE_HOLDER and MLOPS_LEASE_FENCE, so mlops and our
-    clients in it may change the project. It is ended if the lease is lost. The exit
-    code is the command's.
+    Meanwhile, the server refuses changes by others. The command gets the lease in
+    MLOPS_LEASE_PROJECT, MLOPS_LEASE_HOLDER and MLOPS_LEASE_FENCE, so mlops and the
+    Python and C++ clients in it may change the project. If the lease is lost, the
+    command is terminated. The exit code is the command's.
 
     Examples:
       mlops lease run fraud -- mlops set fraud stage=test
@@ -62,6 +62,7 @@ def _run(command: list[str], lease: Lease) -> int:
     except OSError as error:
         raise CommandError(f"{command[0]}: {error.strerror}", _NOT_EXECUTABLE) from None
     try:
+        # Wake up regularly to detect that the lease was lost.
         while True:
             try:
                 code = process.wait(_LOOK_S)
@@ -74,7 +75,7 @@ def _run(command: list[str], lease: Lease) -> int:
                         REFUSED,
                     ) from None
     finally:
-        # Also after Ctrl-C, which the terminal sends to the command as well.
+        # End the command even after Ctrl-C, which the terminal also sends to it.
         _end(process)
 
 
@@ -109,10 +110,11 @@ def acquire(
 ) -> None:
     """Acquire the lease of a project for several commands, or renew it.
 
-    It ends after --ttl or with mlops lease release. Nothing renews it but the same
-    command with the same --holder. Commands that find the variables of --export in
-    their environment carry the lease: eval "$(mlops lease acquire PROJECT --export)".
-    The server refuses all other changes and, once the lease has ended, theirs.
+    The lease ends after --ttl or with mlops lease release. Only the same command with
+    the same --holder renews it. Commands that find the variables of --export in their
+    environment carry the lease: eval "$(mlops lease acquire PROJECT --export)". The
+    server refuses all other changes. Once the lease has ended, it also refuses those of
+    these commands.
 
     Examples:
       mlops lease acquire fraud --holder nightly
@@ -149,7 +151,7 @@ def release(
 ) -> None:
     """End a lease, for example that of a program that died.
 
-    The default holder is that of the environment; see mlops lease acquire.
+    The default holder comes from the environment; see mlops lease acquire.
 
     Examples:
       mlops lease release fraud --force

@@ -34,7 +34,7 @@ def clone(
 ) -> None:
     """Copy a project with its files under a new name.
 
-    The copy appears at once and complete, or not at all.
+    The complete copy appears atomically, or nothing does.
 
     Examples:
       mlops clone fraud fraud-2
@@ -113,8 +113,8 @@ def import_(
 ) -> None:
     """Create a project from an archive of mlops export.
 
-    The project appears at once and complete, or not at all. After a lost connection,
-    the archive is sent again.
+    The complete project appears atomically, or nothing does. After a lost connection,
+    mlops sends the archive again.
 
     Examples:
       mlops import saved.tar

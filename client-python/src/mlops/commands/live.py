@@ -1,4 +1,4 @@
-"""Tables that are shown again and again: on the whole terminal, or as lines."""
+"""Live tables, redrawn on the whole terminal or printed as lines."""
 
 from __future__ import annotations
 
@@ -26,8 +26,7 @@ from mlops.commands.errors import (
 )
 from mlops.commands.output import Column, Row
 
-# The other screen, without the cursor, and without going on in the next line when a
-# line is too long.
+# Switch to the alternate screen, hide the cursor and turn off line wrapping; undo that.
 _OPEN, _CLOSE = "\x1b[?1049h\x1b[?25l\x1b[?7l", "\x1b[?7h\x1b[?25h\x1b[?1049l"
 # Overwrites the last frame instead of erasing it first, which would flicker.
 _HOME, _END_OF_LINE, _BELOW = "\x1b[H", "\x1b[K\n", "\x1b[J"
@@ -81,7 +80,7 @@ def show(
 
 
 def _without_time(row: Row) -> Row:
-    """Return a row without what differs in each reading."""
+    """Return a row without the values that differ in each reading."""
     return {key: value for key, value in row.items() if key != "scan_time"}
 
 
@@ -92,9 +91,9 @@ def _is_screen() -> bool:
 def _readings(
     read: Callable[[], Sequence[Row]], interval: float, count: int
 ) -> Iterator[tuple[Sequence[Row], str]]:
-    """Yield what is read, and why it is not new if the server is unavailable.
+    """Yield the rows, and why they are stale if the server is unavailable.
 
-    Only the first reading raises that.
+    Only the first reading raises this error.
     """
     done, found = 0, None
     while True:
@@ -103,6 +102,7 @@ def _readings(
             found = read()
         except Exception as error:
             code, sentence, _ = describe(error)
+            # Keep showing the last rows while the server is unavailable.
             passing = code == UNAVAILABLE and not isinstance(error, TimedOut)
             if found is None or not passing:
                 raise
@@ -120,7 +120,7 @@ def _quit_within(seconds: float) -> bool:
     """Wait, and return whether the user pressed q.
 
     Raises:
-        ClosedPipe: The reader of standard output has ended.
+        ClosedPipe: The reader of standard output has closed the pipe.
     """
     if not (_is_screen() and output.is_terminal(sys.stdin)):
         poll = select.poll()
@@ -150,7 +150,7 @@ def _screen() -> Iterator[None]:
         if output.is_terminal(sys.stdin):
             before = termios.tcgetattr(sys.stdin)
             changed = termios.tcgetattr(sys.stdin)
-            # Keys arrive at once and unseen; Ctrl-C is still a signal.
+            # Read keys immediately and without echo; Ctrl-C still sends a signal.
             changed[3] &= ~(termios.ICANON | termios.ECHO)
             termios.tcsetattr(sys.stdin, termios.TCSADRAIN, changed)
         output.write(_OPEN)
@@ -166,10 +166,10 @@ def _screen() -> Iterator[None]:
 def _draw(heading: str, found: Sequence[Row], columns: Sequence[Column]) -> None:
     """Draw a frame that fits the terminal as it is now."""
     width, height = shutil.get_terminal_size()
-    # Below the heading and the titles. The last line stays empty.
+    # Leave room for the heading and the titles, and keep the last line empty.
     room = max(height - 3, 1)
     shown = found if len(found) <= room else found[: room - 1]
-    # The widths are those of what is seen.
+    # Only the visible rows determine the widths of the columns.
     lines = [output.shortened(heading, width), *output.table(shown, columns)]
     if len(shown) < len(found):
         lines.append(output.shortened(f"and {len(found) - len(shown)} more", width))
@@ -188,7 +188,7 @@ def _print(
         output.write("".join(f"{output.clean(str(row[name]))}\n" for row in found))
     elif found:
         first = not widths
-        # A terminal that cannot be drawn on is narrow nevertheless.
+        # Even a terminal that cannot be redrawn limits the width.
         lines = output.table(found, columns, first, widths)
         output.write("".join(f"{line}\n" for line in lines))
 

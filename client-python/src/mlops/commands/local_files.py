@@ -1,4 +1,4 @@
-"""The files of workspaces, with what a command needs beyond WorkspaceFileSystem."""
+"""The files of workspaces, with additions to WorkspaceFileSystem for commands."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class CommandFiles(WorkspaceFileSystem):
             super().get_file(rpath, lpath, callback, outfile, **options)
             return
         self._base.refuse_same(self._strip_protocol(rpath), lpath)
-        # A link stays one; its target is replaced.
+        # Keep a link, and replace its target.
         target = os.path.realpath(lpath)
         name = f".{os.path.basename(target)[:200]}.{uuid.uuid4().hex[:12]}~"
         draft = os.path.join(os.path.dirname(target), name)
@@ -60,7 +60,7 @@ class CommandFiles(WorkspaceFileSystem):
 
 
 def _is_replaceable(path: Any) -> bool:
-    """Return whether a path is a file, or free: no directory, device or pipe."""
+    """Return whether a path is a file or missing, not a directory, device or pipe."""
     try:
         return stat.S_ISREG(os.stat(path).st_mode)
     except OSError:
@@ -101,7 +101,7 @@ class _Stoppable(Callback):  # type: ignore[misc]
 
 
 def transfer() -> Callback:
-    """Return the callback of a transfer, for `with`.
+    """Return the callback of a transfer, a context manager.
 
     It shows progress bars at a terminal, unless -q is given.
     """

@@ -81,8 +81,8 @@ def main() -> None:
     arguments = sys.argv[1:]
     code = guarded(lambda: run(arguments))
     sys.stderr.flush()
-    # Not sys.exit(): the threads of gRPC and of the toolkits take long to end, and one
-    # that waits for another keeps the process from ending at all.
+    # Do not use sys.exit(): the threads of gRPC and of the toolkits end slowly, and a
+    # thread that waits for another one would keep the process from exiting at all.
     os._exit(code)
 
 
@@ -92,7 +92,7 @@ def run(arguments: list[str]) -> int | None:
     Returns:
         The exit code; None is success.
     """
-    # Without a locale for it, show a character as an escape instead of failing.
+    # Show characters that the locale cannot encode as escapes, instead of failing.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -118,6 +118,7 @@ def take_options(arguments: list[str]) -> list[str]:
     given = iter(arguments)
     for argument in given:
         name, equals, value = argument.partition("=")
+        # The arguments after "--" belong to the command that `lease run` starts.
         if argument == "--":
             rest += [argument, *given]
         elif argument in FLAGS:
@@ -141,7 +142,7 @@ def take_options(arguments: list[str]) -> list[str]:
 
 
 def _prepare() -> None:
-    """Apply the options that concern this whole process."""
+    """Apply the options that affect the whole process."""
     import logging
     import signal
 
@@ -186,7 +187,7 @@ def _call(arguments: list[str]) -> int | None:
 
 
 def build(names: list[str]) -> Callable[..., Any]:
-    """Return the command line that has these commands."""
+    """Return Typer's command line with these commands."""
     try:
         import typer
         from typer.main import get_command
@@ -200,6 +201,7 @@ def build(names: list[str]) -> Callable[..., Any]:
 
     from mlops.commands.texts import EPILOG, callback, options_of
 
+    # Import only the modules of these commands, because start-up must be fast.
     app = typer.Typer(**_APP, epilog=EPILOG)
     app.callback()(callback)
     for name in names:

@@ -1,4 +1,4 @@
-"""What commands print: data on standard output, messages on standard error."""
+"""Prints the commands' data on standard output, and messages on standard error."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def rows(
 def record(item: Row, name: str, extra: Row | None = None) -> None:
     """Print one item in the format of --output.
 
-    `extra` is shown as table only.
+    `extra` is shown in tables only.
     """
     kind = options.output or "table"
     if kind in ("json", "yaml"):
@@ -113,10 +113,10 @@ def write(data: str) -> None:
 def write_bytes(data: bytes | memoryview) -> None:
     """Write all of `data` to standard output.
 
-    Not by sys.stdout, which reports nothing if the reader ends during a large write.
+    Bypasses sys.stdout, which reports nothing if the reader exits during a large write.
 
     Raises:
-        BrokenPipeError: The reader has ended.
+        BrokenPipeError: The reader has closed the pipe.
     """
     sys.stdout.flush()
     rest = memoryview(data)
@@ -177,7 +177,7 @@ def signed_size(count: float) -> str:
 
 
 def age(time: str | None) -> str:
-    """Return how long ago an ISO time was, for example "3h"; "in 2d" if it will be."""
+    """Return how long ago an ISO time was, such as "3h"; "in 2d" for a future time."""
     if not time:
         return ""
     passed = datetime.now(UTC) - datetime.fromisoformat(time)
@@ -220,7 +220,7 @@ def is_unicode() -> bool:
 
 
 def ellipsis() -> str:
-    """Return the character for what is left out, which the terminal can show."""
+    """Return an ellipsis that the terminal can show."""
     return "…" if is_unicode() else "~"
 
 
@@ -234,7 +234,7 @@ def table(
 
     Args:
         headers: Whether to show the titles, unless --no-headers is given.
-        widths: The least widths of the columns; set to the widths used.
+        widths: The minimum widths of the columns; set to the widths used.
     """
     shown = [
         column for column in columns if options.output == "wide" or not column.wide
@@ -243,10 +243,12 @@ def table(
     cells = [[text(column.value(item)) for column in shown] for item in items]
     lines = [[column.title for column in shown], *cells] if headers else cells
     used = [max(map(_width, column)) for column in zip(*lines, strict=True)]
+    # Keep the widths of the previous lines, so that columns stay aligned.
     if widths:
         used = list(map(max, used or widths, widths))
     if widths is not None:
         widths[:] = used
+    # Programs get whole values, and so do users who ask for wide tables.
     if is_terminal(sys.stdout) and options.output != "wide":
         used = _fit(used, shutil.get_terminal_size().columns)
     bold = headers and has_colour()

@@ -46,6 +46,7 @@ def runs(
     order = (
         f'metrics."{_checked(metric)}" {"ASC" if lowest else "DESC"}' if metric else ""
     )
+    # The best runs overall are among the best runs of each project.
     found: list[dict[str, Any]] = []
     for project in _with_runs(projects):
         with _client(project) as client:
@@ -78,7 +79,7 @@ def _checked(metric: str) -> str:
 def _run_columns(metric: str, values: list[float]) -> tuple[Column, ...]:
     if metric:
         finite = [value for value in values if math.isfinite(value)]
-        # From 0 if that is not too far away to see differences.
+        # Begin the bars at 0, unless that would hide the differences between values.
         lowest, highest = min(finite, default=0.0), max(finite, default=0.0)
         lowest = 0.0 if 0 <= lowest <= highest / 2 else lowest
 
@@ -178,8 +179,8 @@ def drift(
     """Show the share of drifted columns over time, from Evidently's reports.
 
     Without a project, shows a line for each project that has reports: the latest share,
-    and a plot of the last ones, from the left to the right. With projects, shows each
-    report, the latest first.
+    and a plot of the last shares, from left to right. With projects, shows each report,
+    the latest first.
 
     Examples:
       mlops drift
@@ -322,7 +323,7 @@ def _all_runs(project: str) -> list[dict[str, Any]]:
 
 
 def _lines(compared: list[dict[str, Any]]) -> Iterable[Row]:
-    """Yield the rows of the table, a fact with the value of each project."""
+    """Yield the rows of the table: one row per fact, with each project's value."""
 
     def line(fact: str, values: Iterable[object]) -> Row:
         return {"fact": fact, "values": list(values)}

@@ -25,7 +25,7 @@ def bar(value: float | None, highest: float, width: int, lowest: float = 0.0) ->
 
 
 def line(values: Sequence[float], lowest: float = 0.0, highest: float = 1.0) -> str:
-    """Return a character for each value, the higher the larger."""
+    """Return one character per value, which is higher for larger values."""
     levels = _LEVELS if is_unicode() else _ASCII_LEVELS
     shares = (_share(value, lowest, highest) for value in values)
     return "".join(

@@ -99,6 +99,7 @@ def list_(
         raise usage("--long and --recursive list files: name them as PROJECT:PATH")
     if sort not in _ORDERS:
         raise usage(f"--sort must be one of {', '.join(_ORDERS)}, not {sort}")
+    # Parentheses keep the user's filter separate from the condition of --since.
     terms = [f"({' '.join(words)})"] if words and since else words
     if since:
         terms.append(f"update_time >= {time_of(since)}")
@@ -150,7 +151,7 @@ def create(
 
 
 def _request_id() -> str:
-    """Return an id with which the client may repeat the call."""
+    """Return an id that lets the client retry the call."""
     import uuid
 
     return uuid.uuid4().hex
@@ -220,8 +221,8 @@ def _changed(workspace: ProjectWorkspace, sentence: str) -> None:
 def edit(project: Project) -> None:
     """Edit settings and metadata in an editor.
 
-    The editor is $VISUAL or $EDITOR, else vi. The change is refused if somebody else
-    changed the project meanwhile; then your text is kept in a file.
+    The editor is $VISUAL or $EDITOR, else vi. If somebody else changed the project
+    meanwhile, mlops refuses the change and keeps your text in a file.
 
     Examples:
       mlops edit fraud
@@ -257,6 +258,7 @@ def _edited(values: dict[str, Any], head: str, apply: Callable[[Any], None]) -> 
         if changed == text:
             output.message("Nothing changed.")
             return
+        # Until the values are stored, this file has the only copy of the user's text.
         keep = True
         try:
             parsed = yaml.safe_load(changed)
@@ -303,6 +305,7 @@ def _apply(before: ProjectWorkspace, settings: dict[str, Any], values: Any) -> N
     }
     if cleared := [name for name, value in changed.items() if value is None]:
         raise usage(f"{cleared[0]} can be changed, but not removed")
+    # The update merges metadata, so remove the keys that the user deleted.
     updated = manager().update_workspace_metadata(
         before.project_name,
         **changed,

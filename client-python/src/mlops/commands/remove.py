@@ -58,7 +58,7 @@ def rm(
         return
     confirm(names, yes)
     for row in previews:
-        # With the uid, a project that was created meanwhile stays.
+        # The uid protects a project of the same name that was created meanwhile.
         manager().delete_workspace(
             row["project_name"], force=True, permanent=permanent, uid=row["uid"]
         )
@@ -68,6 +68,7 @@ def rm(
             else f"Deleted {row['project_name']}; "
             f"undo it by: mlops trash restore {row['project_name']}"
         )
+    # Delete only the names that were confirmed: a name is never a pattern here.
     for path in paths.values():
         files().rm(path, recursive=recursive, assume_literal=True)
         output.message(f"Deleted {shown(path)}.")

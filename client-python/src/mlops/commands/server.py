@@ -123,7 +123,7 @@ def _wait_until_serving(base: Path, process: subprocess.Popen[bytes]) -> Lock:
                 )
             time.sleep(_POLL_S)
     except BaseException:
-        # Ctrl-C leaves no half-started server behind.
+        # Do not leave a server behind that has not started completely.
         process.terminate()
         raise
     sentence = process.stderr.read().decode(errors="replace").strip()
@@ -147,12 +147,12 @@ def _running(base: Path) -> Lock | None:
         return None
     except PermissionError:
         return lock
-    # The number may belong to another program by now.
+    # Another program may have reused the pid.
     return lock if b"workspaced" in command else None
 
 
 def stop() -> None:
-    """Stop the server of the base directory, after the calls in flight.
+    """Stop the server of the base directory after its calls in flight have finished.
 
     Examples:
       mlops server stop

@@ -21,9 +21,9 @@ def token(
         str, typer.Option(metavar="SPAN", help="How long it is valid, such as 90d")
     ] = "",
 ) -> None:
-    """Make a token for a caller, and print it.
+    """Create a token for a caller, and print it.
 
-    The file gets its SHA-256 only; the token is stored nowhere. This runs
+    The file gets only its SHA-256; the token itself is stored nowhere. This runs
     `workspaced token`.
 
     Examples:

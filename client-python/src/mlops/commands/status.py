@@ -111,7 +111,7 @@ def du(
     top = (parse(path) or path).rstrip("/")
     found = files().find(top, withdirs=True, detail=True)
     if not found:
-        files().info(top)  # Raises the reason.
+        files().info(top)  # Raises the specific error.
     usages = _usages(found, top)
     shown = [
         usage

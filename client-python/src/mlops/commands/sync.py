@@ -1,4 +1,4 @@
-"""The command sync: makes a directory in a project like one here, or the reverse."""
+"""The command sync: synchronizes a directory in a project with a local directory."""
 
 from __future__ import annotations
 
@@ -63,6 +63,7 @@ def sync(
     uploads = here is None
     local = os.path.normpath(source if uploads else target)
     remote = ((there if uploads else here) or "").rstrip("/")
+    # Compare both sides completely before anything is copied or deleted.
     local_sizes = _local_sizes(local, must_exist=uploads)
     remote_sizes = _remote_sizes(remote, must_exist=not uploads)
     plan = _compare(local, local_sizes, remote, remote_sizes, uploads)
@@ -109,7 +110,7 @@ def _raise(error: OSError) -> None:
 def _remote_sizes(top: str, must_exist: bool) -> _Sizes:
     found = files().find(top, withdirs=True, detail=True)
     if not found:
-        # Tells a missing project from a missing directory.
+        # Distinguish a missing project from a missing directory.
         files().info(top.partition("/")[0])
         if must_exist:
             files().info(top)
@@ -137,6 +138,7 @@ def _compare(
         new=sorted(source.keys() - target.keys()),
         extra=sorted(target.keys() - source.keys()),
     )
+    # Compute checksums only for files of equal size; all others differ anyway.
     both = sorted(source.keys() & target.keys())
     alike = [name for name in both if source[name] == target[name]]
 

@@ -87,8 +87,8 @@ def callback(
 ) -> None:
     """Work with the workspaces of MLOps projects.
 
-    The options below may stand before or after the command. In brackets is the
-    environment variable that does the same.
+    The options below may stand before or after the command. Brackets contain the
+    equivalent environment variable.
     """
 
 

@@ -39,11 +39,11 @@ def top(
 ) -> None:
     """Show live which projects grow and change, until q or Ctrl-C.
 
-    GROWTH is the bytes since the command began, PER S those of the last interval.
-    CHANGES counts changes of settings, metadata and leases since then. Sorted by
-    activity: by growth, then by changes, then by size. If counting takes long, the
-    interval grows. In a pipe, prints all projects and then those that changed, with
-    -o json as one object a line.
+    GROWTH is the increase in bytes since the command began, PER S the rate in the last
+    interval. CHANGES counts changes of settings, metadata and leases since the
+    beginning. The order is by activity: by growth, then by changes, then by size. If
+    counting is slow, the interval grows. In a pipe, prints all projects and then those
+    that changed, with -o json as one object per line.
 
     Examples:
       mlops top --count 1
@@ -61,7 +61,7 @@ def top(
 def _usages(filter: str) -> list[tuple[str, int, int]]:
     """Return the names, bytes and numbers of files of projects.
 
-    Not by the manager, which would take ten times as long to describe them.
+    Bypasses the manager, which would take ten times as long to describe them.
     """
     from mlops.workspace.v1 import workspace_service_pb2 as pb
 
@@ -89,7 +89,7 @@ class _Readings:
     def read(self) -> list[Row]:
         found = _usages(self._filter)
         if not self._watching:
-            # Not before the first call, which starts the server if there is none.
+            # Watch only after the first call, which starts the server if none runs.
             self._watching = True
             threading.Thread(target=self._watch, daemon=True).start()
         now = time.monotonic()
@@ -104,7 +104,7 @@ class _Readings:
     def _row(
         self, name: str, size: int, files: int, first: dict[str, int], took: float
     ) -> Row:
-        # A project that appeared later has grown from nothing.
+        # A project that appeared later has grown from 0 bytes.
         return {
             "project_name": name,
             "size_bytes": size,
@@ -134,7 +134,7 @@ class _Readings:
             for event in manager().watch(resume_token=token):
                 self._changes[event.project] += 1
         except WorkspaceError as error:
-            # Not a message, which would disturb the screen.
+            # Show the problem in the heading: a message would disturb the screen.
             self._problem = str(error)
 
     def heading(self, rows: Sequence[Row]) -> str:

@@ -90,6 +90,7 @@ def purge(
         for row in _deleted()
         if (all_ or row["project_name"] in (projects or [])) and uid in ("", row["uid"])
     ]
+    # Refuse an unknown name before anything is purged.
     for project in projects or []:
         if all(row["project_name"] != project for row in rows):
             raise CommandError(

@@ -27,10 +27,9 @@ _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 def parse(assignments: Iterable[str]) -> dict[str, Any]:
     """Return the arguments of WorkspaceManager for words like `key=value`.
 
-    A key is one of the four settings, a quota or else a key of the metadata, for which
-    `metadata.key` may also be written. A quota is a number, such as 1000 or 5G, or
-    "none". A metadata value that is JSON is taken as such;
-    any other is text.
+    A key is one of the four settings, a quota, or else a key of the metadata, which may
+    also be written as `metadata.key`. A quota is a number, such as 1000 or 5G, or
+    "none". A metadata value that is JSON is stored as such, any other as text.
 
     Raises:
         CommandError: A word has no `=`, or an unusable key.
@@ -88,7 +87,7 @@ def _value(text: str) -> Any:
 
 
 def time_of(text: str) -> str:
-    """Return the time in ISO 8601 that the words of --since mean."""
+    """Convert the value of --since to a time in ISO 8601."""
     now = datetime.now(UTC)
     if text == "today":
         midnight = datetime.now().astimezone().replace(hour=0, minute=0, second=0)

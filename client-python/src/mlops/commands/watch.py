@@ -25,8 +25,8 @@ def watch(
 ) -> None:
     """Print a line for each change of projects, until Ctrl-C.
 
-    A change is a project's creation, deletion or restoration, or one of its settings,
-    metadata or lease; not a change of its files. With -o json, each line is a JSON
+    A change is the creation, deletion or restoration of a project, or a change of its
+    settings, metadata or lease, but not of its files. With -o json, each line is a JSON
     object.
 
     Examples:
@@ -34,7 +34,7 @@ def watch(
       mlops watch fraud --all --count 1 -o json
     """
     begun, printed = all_, 0
-    # Until the first "synced", events are about what existed before.
+    # The events before the first "synced" describe existing projects.
     for event in manager().watch(projects or None, synced=True):
         if event.change == "synced":
             begun = True

@@ -1,4 +1,4 @@
-"""The dashboard: web pages of a server's projects, which change as they do.
+"""The dashboard: live web pages of a server's projects.
 
 `mlops dashboard` and WorkspaceManager.dashboard() run it; create_app() of `app` returns
 its ASGI application. It needs the extra `dashboard`.

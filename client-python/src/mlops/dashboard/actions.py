@@ -1,7 +1,7 @@
 """Actions: create, edit metadata, delete, restore, release a lease.
 
-Each is a form that works without scripts. The server decides again whether the caller
-may do it.
+Each action is a form that works without scripts. The server checks the caller's
+permission again.
 """
 
 from __future__ import annotations
@@ -151,6 +151,7 @@ async def edit(request: Request, project: str) -> Response:
     text, etag = form.get("metadata", ""), form.get("etag", "")
     try:
         struct = convert.to_struct(parse_metadata(text))
+        # The etag makes the update fail if the record changed while the user edited it.
         await caller.live.call(
             pb.UpdateWorkspaceRequest(
                 workspace=pb.Workspace(project=project, etag=etag, metadata=struct),

@@ -1,4 +1,4 @@
-"""The ASGI application: assembles the parts."""
+"""Assembles the ASGI application."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        # gRPC's objects belong to the loop that serves.
+        # gRPC's objects must be created in the event loop that serves.
         dashboard.open()
         yield
         await dashboard.close()
@@ -55,6 +55,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(WorkspaceError, _workspace_error)
     app.add_exception_handler(FormError, _form_error)
     app.add_exception_handler(HTTPException, _http_error)
+    # Guard checks every request, including those for static files.
     app.add_middleware(Guard, sessions=dashboard.sessions)
     return app
 

@@ -1,4 +1,4 @@
-"""Reads files of a workspace through the service, always a bounded part."""
+"""Reads bounded parts of a workspace's files through the service."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SILENCE_S = 60.0
 
 @dataclass(frozen=True)
 class Listing:
-    """The entries below a directory, as far as they were read."""
+    """The entries below a directory that were read."""
 
     entries: list[pb.Artifact]
     complete: bool

@@ -1,4 +1,4 @@
-"""Who may do what: the live view and the permissions of each caller."""
+"""The live view and the permissions of each caller."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ _INFO_S = 5.0
 _IDLE_S = 300.0
 _SWEEP_S = 30.0
 _MAX_CALLERS = 256
-# Of all callers; a project takes some kilobytes for each. The first may have more.
+# Limit for all callers together; each row takes some kilobytes. The first caller may
+# exceed it.
 _MAX_ROWS = 400_000
 _LEVELS = {"viewer": 0, "editor": 1, "admin": 2, "operator": 3}
 # The built-in role that an action needs.
@@ -27,7 +28,7 @@ ACTIONS = tuple(_NEEDED)
 
 
 class Caller:
-    """One identity at the server, and what it sees."""
+    """One identity at the server, and the projects that it sees."""
 
     def __init__(self, link: Link, metadata: Metadata, read_only: bool) -> None:
         self.live = Live(link, metadata)
@@ -37,11 +38,11 @@ class Caller:
         self._lock = asyncio.Lock()
 
     async def info(self) -> pb.ServerInfo | None:
-        """Return what the server says of itself; None if it does not answer."""
+        """Return the server's description of itself; None if it does not answer."""
         async with self._lock:
             if time.monotonic() > self._info_s + _INFO_S:
-                # If the server is away, its last answer still says what the caller may
-                # do.
+                # While the server is unavailable, its last answer still tells the
+                # caller's permissions.
                 try:
                     self._info = await self.live.call(pb.GetServerInfoRequest())
                 except WorkspaceError as error:
@@ -56,7 +57,7 @@ class Caller:
         True for roles that the policy defines: only the server knows what they include.
 
         Args:
-            project: None asks whether there may be any such project.
+            project: None asks whether the action may succeed on any project.
         """
         info = await self.info()
         if self._read_only or info is None or "read-only" in info.features:
@@ -99,8 +100,8 @@ class Callers:
         """Return the caller that calls with this metadata, and start its watch.
 
         Raises:
-            WorkspaceError: There are too many callers, or they see too many projects;
-                or the dashboard is about to end.
+            WorkspaceError: There are too many callers, or they see too many projects,
+                or the dashboard is shutting down.
         """
         caller = self._callers.get(metadata)
         if caller is None:
@@ -117,10 +118,10 @@ class Callers:
         return caller
 
     async def is_user(self, metadata: Metadata) -> bool:
-        """Return whether the server takes calls with a token for those of its holder.
+        """Return whether the server attributes calls with a token to its holder.
 
-        A server without tokens ignores them: it would take every call for one of the
-        dashboard's own.
+        A server without tokens ignores them, and would attribute every call to the
+        dashboard itself.
         """
         known = self._callers.get(metadata)
         try:
@@ -159,7 +160,7 @@ class Callers:
 
 
 async def first_rows(live: Live, wait_s: float) -> None:
-    """Wait until all projects are known, but not long: pages show what there is."""
+    """Wait briefly until all projects are known; pages show those known so far."""
     try:
         async with asyncio.timeout(wait_s):
             await live.loaded.wait()

@@ -53,6 +53,7 @@ def squarify(
     x = y = 0.0
     tiles: list[Tile] = []
     while rest:
+        # Fill the remaining rectangle row by row, each along the shorter side.
         side = min(width - x, height - y)
         if side <= 0:
             break
@@ -77,7 +78,7 @@ def squarify(
 def _row(
     rest: list[tuple[Any, float]], side: float, scale: float
 ) -> list[tuple[Any, float]]:
-    """Return the first items, as many as make the best row along `side`."""
+    """Return as many of the first items as make the best row along `side`."""
     row, best = [rest[0]], _worst([rest[0][1] * scale], side)
     areas = [rest[0][1] * scale]
     for one in rest[1:]:

@@ -47,6 +47,7 @@ async def compare(
         for value in request.query_params.getlist("p")
         for name in value.replace(",", " ").split()
     ]
+    # Show a project once, even if the address names it several times.
     names = list(dict.fromkeys(given))
     found: list[Compared] = []
     if _MIN <= len(names) <= _MAX:
@@ -54,6 +55,7 @@ async def compare(
             await asyncio.gather(*(_facts(dashboard, live, name) for name in names))
         )
     metrics = sorted({name for one in found for name in one.runs.metrics})
+    # The address may name a metric that none of these projects has.
     metric = metric if metric in metrics else next(iter(metrics), "")
     return dashboard.page(
         request,

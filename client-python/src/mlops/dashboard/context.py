@@ -1,4 +1,4 @@
-"""What all requests share: settings, sessions, callers and templates."""
+"""The state that all requests share: settings, sessions, callers and templates."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HERE = Path(__file__).parent
 
 
 class Dashboard:
-    """What all requests share."""
+    """The state that all requests share."""
 
     callers: Callers
     toolkits: Toolkits
@@ -78,7 +78,7 @@ class Dashboard:
         try:
             return self.caller(request).live
         except WorkspaceError:
-            # The page may be the one that says so.
+            # The page may be the one that reports this error.
             return None
 
 

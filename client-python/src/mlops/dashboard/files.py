@@ -53,6 +53,7 @@ async def tree_map(request: Request, project: str, path: str = "") -> Response:
             dashboard.callers.link, live.metadata, project, path
         )
         entries, complete = children(found.entries, path), found.complete
+    # The server counts the five directories faster than it lists all their files.
     else:
         entries = _directories(await live.usage_of(project))
     tiles = squarify(
@@ -150,8 +151,8 @@ def _whole(
     kind: str,
     headers: dict[str, str],
 ) -> Response:
-    """Return a response with a file, of which it holds one part at a time."""
-    # With the etag, the content has the length that is announced.
+    """Return a response that streams a file, holding one part of it at a time."""
+    # The etag ensures that the content has the announced length.
     read.etag = artifact.etag
 
     async def chunks() -> AsyncIterator[bytes]:
@@ -170,7 +171,7 @@ def is_report(path: str) -> bool:
 
 
 def children(found: list[pb.Artifact], path: str) -> list[Entry]:
-    """Return what is directly in a directory, the largest first.
+    """Return the direct entries of a directory, the largest first.
 
     Args:
         found: Everything below the directory.

@@ -46,7 +46,7 @@ class Link:
     async def call(self, request: Message, metadata: Metadata) -> Any:
         """Call the method that takes this request type, and return its response.
 
-        A call that may be repeated is, once, if the server was lost.
+        Retries a repeatable call once if the server was lost.
 
         Raises:
             WorkspaceError: The call failed.
@@ -74,7 +74,7 @@ class Link:
         """Make one streaming call, and yield its messages.
 
         Args:
-            silence_s: End the call if no message has come for so long.
+            silence_s: End the call after this time without a message.
 
         Raises:
             WorkspaceError: The call failed.
@@ -98,6 +98,7 @@ class Link:
             if _is_lost(failure):
                 await self._lose(opened)
             raise failure from None
+        # The consumer may stop early.
         finally:
             call.cancel()
 
@@ -110,7 +111,7 @@ class Link:
     async def _connect(self) -> _Open:
         async with self._lock:
             if self._open is None:
-                # Finding a server may start one, which takes a moment.
+                # find() blocks, because it may have to start a server.
                 address = await asyncio.to_thread(self.server.find)
                 channel = open_async_channel(
                     address,
@@ -141,7 +142,7 @@ async def call_all(link: Link, request: Message, metadata: Metadata) -> list[Any
 
 
 def _is_lost(error: WorkspaceError) -> bool:
-    """Return whether the server has ended or is about to."""
+    """Return whether the server has exited or is shutting down."""
     return is_passing(error) and error.details["reason"] in ("", "SHUTTING_DOWN")
 
 

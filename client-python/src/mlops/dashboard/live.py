@@ -25,13 +25,14 @@ _PAUSE_S = 0.2
 _MAX_PAUSE_S = 2.0
 # Changes within this time reach the pages together.
 _GATHER_S = 0.1
-# The names that wait for a page that does not read. Beyond it, the page loads anew.
+# Limit of the names that wait for a page that does not read. Beyond it, the page
+# reloads.
 _MAX_WAITING_BYTES = 64 << 10
 _MAX_EVENTS = 500
 # Counting the files of all projects takes at most this share of the time.
 _COUNT_SHARE = 0.05
 _MIN_COUNT_S, _MAX_COUNT_S = 5.0, 300.0
-# Kept orders of the projects; each is a list of names.
+# Number of cached orders of the projects; each is a list of names.
 _MAX_ORDERS = 16
 _LOAD_PAGE = 1000
 
@@ -52,7 +53,7 @@ class Event:
 
 
 class Subscription:
-    """What one page has not been sent yet, in bounded space."""
+    """The changes that one page has not been sent yet, in bounded space."""
 
     def __init__(self) -> None:
         self._changed: dict[str, bool] = {}
@@ -62,7 +63,7 @@ class Subscription:
         self._wake = asyncio.Event()
 
     def add(self, project: str, structure: bool) -> None:
-        """Note that a project changed.
+        """Record that a project changed.
 
         Args:
             structure: Whether it appeared, disappeared, or may match other filters.
@@ -75,12 +76,12 @@ class Subscription:
         self._wake.set()
 
     def add_everything(self) -> None:
-        """Note that anything may have changed."""
+        """Record that anything may have changed."""
         self._changed, self._bytes, self._everything = {}, 0, True
         self._wake.set()
 
     def add_state(self, state: str) -> None:
-        """Note that the connection to the server changed."""
+        """Record that the connection to the server changed."""
         self._state = state
         self._wake.set()
 
@@ -97,7 +98,7 @@ class Subscription:
 
 
 class Live:
-    """What one caller may see, kept current while somebody looks."""
+    """The projects that one caller may see, kept current while pages are open."""
 
     def __init__(self, link: Link, metadata: Metadata) -> None:
         self.rows: dict[str, Row] = {}
@@ -143,7 +144,7 @@ class Live:
 
     async def stop(self) -> None:
         """End the watch, and the streams of all pages, for good."""
-        # First, so that a page that comes meanwhile does not start them again.
+        # Set the state first, so that a page that opens meanwhile restarts nothing.
         self._set_state("closed")
         tasks, self._tasks = self._tasks, []
         for task in tasks:
@@ -214,7 +215,7 @@ class Live:
             page.add_state(state)
 
     def _note(self, project: str, structure: bool) -> None:
-        """Tell the pages soon that a project changed."""
+        """Schedule a notification of the pages that a project changed."""
         self.version += 1
         if structure:
             self.record_version += 1
@@ -264,13 +265,13 @@ class Live:
                     "UNAUTHENTICATED",
                     "PERMISSION_DENIED",
                 ):
-                    # What the caller may no longer see.
+                    # The caller may no longer see these projects.
                     self.rows, self._token = {}, ""
                     self.events.clear()
                     self._note_all()
                 self._set_state("down", _sentence(error))
             except Exception as error:
-                # A defect must not end the watch; the page shows it.
+                # A bug must not end the watch; the page reports it.
                 _log.exception("the watch failed")
                 self._token = ""
                 self._set_state("down", f"{type(error).__name__}: {error}")
@@ -282,23 +283,26 @@ class Live:
         return self._link.stream(request, self.metadata, _SILENCE_S)
 
     async def _load(self) -> None:
-        """Read all projects, and where a watch continues."""
+        """Read all projects, and the position where the watch continues."""
         rows: dict[str, Row] = {}
         request = pb.ListWorkspacesRequest(page_size=_LOAD_PAGE)
         token = ""
         while True:
             page = await self.call(request)
+            # A watch from the first page on misses no change of a later page.
             token = token or page.resume_token
             for project in page.unreachable:
                 rows[project] = Row(project, readable=False)
             for workspace in page.workspaces:
                 rows[workspace.project] = Row.of(workspace)
+            # Show the first pages while the others are being loaded.
             if not self.loaded.is_set():
                 self.rows = rows
             if not page.next_page_token:
                 break
             request.page_token = page.next_page_token
             await asyncio.sleep(0)
+        # Keep known sizes until the files are counted again.
         for project, row in rows.items():
             if (known := self.rows.get(project)) is not None:
                 row.usage = known.usage
@@ -346,14 +350,14 @@ class Live:
                     else:
                         await self._count_new()
                 except Exception as error:
-                    # A defect must not end the counting either.
+                    # A bug must not end the counting either.
                     if not isinstance(error, WorkspaceError):
                         _log.exception("counting the files failed")
                     next_s = begun_s + _MIN_COUNT_S
             wait_s = max(next_s - time.monotonic(), _GATHER_S)
             with suppress(TimeoutError):
-                # Not wait_for(), in which Python 3.11 loses a cancellation that comes
-                # together with the event.
+                # Do not use wait_for(), in which Python 3.11 loses a cancellation that
+                # comes together with the event.
                 async with asyncio.timeout(wait_s):
                     await self._count_now.wait()
             await asyncio.sleep(_GATHER_S)

@@ -37,7 +37,7 @@ async def log_in(request: Request) -> Response:
     problem, token = await _check(request, secret)
     if problem:
         return _form(request, target, problem, 401)
-    # Never to another site.
+    # Never redirect to another site.
     here = target.startswith("/") and not target.startswith(("//", "/\\"))
     response = RedirectResponse(target if here else "/", 303)
     Guard(request.app, context.of(request).sessions).log_in(response, token)
@@ -56,7 +56,7 @@ async def log_out(request: Request) -> Response:
 
 
 async def _check(request: Request, secret: str) -> tuple[str, str]:
-    """Return what is wrong with a key or token, else the token to use."""
+    """Return the problem with a key or token, and the token to use."""
     dashboard = context.of(request)
     if dashboard.settings.login != "token":
         wrong = not dashboard.sessions.is_key(secret)

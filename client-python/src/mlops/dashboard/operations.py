@@ -35,7 +35,7 @@ _LABEL = re.compile(r'([a-z_]+)="((?:[^"\\]|\\.)*)"')
 
 @router.get("/operations")
 async def operations(request: Request) -> Response:
-    """Show the server, its load, and who sees what."""
+    """Show the server, its load, and its callers."""
     dashboard = context.of(request)
     caller = dashboard.caller(request)
     info = await caller.info()
@@ -79,7 +79,7 @@ async def trash(request: Request) -> Response:
     dashboard = context.of(request)
     caller = dashboard.caller(request)
     live = caller.live
-    # With the order of the names, deleted and other projects mix: read all pages.
+    # The list mixes deleted and other projects, so read all its pages.
     pages = await call_all(
         dashboard.callers.link,
         pb.ListWorkspacesRequest(show_deleted=True, page_size=1000),
@@ -103,7 +103,7 @@ async def trash(request: Request) -> Response:
 
 
 def is_operator(info: pb.ServerInfo | None) -> bool:
-    """Return whether the caller may see what concerns the whole server."""
+    """Return whether the caller may see data about the whole server."""
     return info is not None and any(
         grant.role == "operator" for grant in info.caller.permissions
     )
@@ -128,7 +128,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Numbers:
-    """What the server's metrics say."""
+    """The figures from the server's metrics."""
 
     methods: list[Method]
     memory_bytes: float
@@ -162,6 +162,7 @@ def parse_metrics(text: str) -> Numbers:
         if (match := _SAMPLE.match(line)) is not None:
             labels = dict(_LABEL.findall(match[2] or ""))
             samples.append((match[1], labels, float(match[3])))
+    # Metrics without labels have one sample, which describes the whole process.
     single = {name: value for name, labels, value in samples if not labels}
     counts: dict[str, list[float]] = {}
     buckets: dict[str, list[tuple[float, float]]] = {}
@@ -260,6 +261,7 @@ async def _run_doctor(base: Path) -> dict[str, Any]:
         process.kill()
         await process.wait()
         return {"problem": "The examination takes too long.", "findings": []}
+    # Without a report, standard error has the reason.
     try:
         report = json.loads(out)
     except ValueError:

@@ -1,7 +1,8 @@
 """Prints the first rows of a Parquet file from standard input as JSON.
 
-A process of its own, because a small hostile file can take much memory, and because
-pyarrow is native code. It has no credentials and bounded memory and time.
+It runs in a separate process, because a small hostile file can take much memory, and
+because pyarrow is native code. The process has no credentials, and its memory and time
+are bounded.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ _CPU_S = 20
 def main() -> int:
     """Read standard input. Return 3 without pyarrow, 1 if the file cannot be read."""
     rows, columns, cell = map(int, sys.argv[1:])
+    # Set the limits before anything reads the file.
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CPU, (_CPU_S, _CPU_S))
     try:

@@ -39,7 +39,7 @@ _MAGIC = {
 
 @dataclass(frozen=True)
 class Preview:
-    """What a page shows of a file: one of a text, a table, an image, or a note."""
+    """The preview of a file on a page: a text, a table, an image, or a note."""
 
     text: str | None = None
     header: list[str] | None = None
@@ -120,6 +120,7 @@ def _parquet(data: bytes, total: int) -> Preview:
         return Preview(note="This Parquet file is too large for a preview.")
     limits = [str(limit) for limit in (_ROWS, _COLUMNS, _CELL)]
     try:
+        # Another process contains a hostile file; -I isolates it from the environment.
         result = subprocess.run(
             [sys.executable, "-I", parquet_head.__file__, *limits],
             input=data,

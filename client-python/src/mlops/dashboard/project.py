@@ -44,10 +44,10 @@ async def project(request: Request, project: str) -> Response:
 
 @router.get("/p/{project}/events")
 async def events(request: Request, project: str) -> Response:
-    """Show what happened to a project lately."""
+    """Show the latest events of a project."""
     dashboard = context.of(request)
     caller = dashboard.caller(request)
-    # Only who may see the project may see its events.
+    # Only callers that may see the project may see its events.
     await caller.live.call(pb.GetWorkspaceRequest(project=project))
     seen = [one for one in reversed(caller.live.events) if one.project == project]
     audit = await audit_tail(dashboard, caller, project)

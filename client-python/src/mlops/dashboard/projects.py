@@ -31,7 +31,7 @@ _DESCENDING = ("size", "files", "changed", "created", "lease", "health")
 
 @dataclass(frozen=True)
 class Query:
-    """What the page shows, from its address."""
+    """The selection of projects that the page's address describes."""
 
     filter: str = ""
     sort: str = "project"
@@ -72,7 +72,7 @@ class Query:
         return f"/?{urlencode(kept)}" if kept else "/"
 
     def sorted_by(self, sort: str) -> str:
-        """Return the address that sorts by a column, or turns its order around."""
+        """Return the address that sorts by a column, or reverses its order."""
         descending = sort in _DESCENDING
         if sort == self.sort:
             descending = not self.descending
@@ -111,6 +111,7 @@ async def _found(
         names = await live.select(query.filter, query.sort, query.descending)
     except WorkspaceError as failure:
         error = filter_error(query.filter, failure)
+    # Fewer projects may match than when the page's address was made.
     pages = max((len(names) + PAGE_SIZE - 1) // PAGE_SIZE, 1)
     page = min(query.page, pages)
     first = (page - 1) * PAGE_SIZE
@@ -132,7 +133,7 @@ async def _found(
 
 
 def _totals(live: Live, names: list[str]) -> tuple[int, int]:
-    """Return the files and bytes of projects, as far as they are counted."""
+    """Return the files and bytes of the projects that have been counted."""
     usages = [
         row.usage
         for name in names

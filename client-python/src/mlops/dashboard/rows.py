@@ -15,7 +15,7 @@ from mlops._rpc import convert
 from mlops.workspace.project import DIRECTORIES
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
-# Metadata may have 64 KiB; a row keeps what a table can show.
+# Metadata may have 64 KiB; a row keeps only the part that a table can show.
 _MAX_KEYS = 32
 _MAX_TEXT = 100
 DEFAULT_COLUMNS = ("stage", "owner")
@@ -98,7 +98,7 @@ class Row:
 
     @property
     def problem(self) -> str:
-        """What is wrong with the project; "" if nothing is known."""
+        """The problem with the project; "" if none is known."""
         if not self.readable:
             return "workspace.yaml cannot be read"
         if self.usage is None:
@@ -165,6 +165,7 @@ def _usage_key(row: Row, name: str) -> tuple[Any, ...]:
 
 def sorted_names(rows: Iterable[Row], key: str, descending: bool) -> list[str]:
     """Return the names of projects in an order."""
+    # Sorts are stable, so rows with equal keys stay in the order of their names.
     by_name = sorted(rows, key=lambda row: row.project)
     orders: dict[str, Any] = {
         "size": lambda row: _usage_key(row, "size_bytes"),

@@ -1,8 +1,8 @@
-"""What every request and response must satisfy: host, login, CSRF tokens, headers.
+"""Checks of every request and response: host, login, CSRF tokens, headers.
 
-Attacks that this module has in mind: another site that makes a browser send requests
-here (CSRF tokens, SameSite cookies); a name that resolves to this machine (the host
-must be an address or a known name); another user of this machine (the key in the link);
+This module defends against another site that makes a browser send requests here (CSRF
+tokens, SameSite cookies), a name that resolves to this machine (the host must be an
+address or a known name), another user of this machine (the key in the link), and
 hostile names and metadata (no inline scripts and styles).
 """
 
@@ -31,8 +31,8 @@ POLICY = (
     "connect-src 'self'; frame-src 'self'; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'"
 )
-# Reports of Evidently draw themselves by inline scripts. They run with an origin of
-# their own: they can read neither this dashboard nor the network.
+# Evidently's reports draw themselves with inline scripts. These run in a separate
+# origin, and can reach neither this dashboard nor the network.
 REPORT_POLICY = (
     "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' "
     "'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:; "
@@ -55,7 +55,7 @@ _SESSION_S = 12 * 3600.0
 
 @dataclass(frozen=True)
 class Session:
-    """A browser."""
+    """The session of one browser."""
 
     id: str
     # Authorizes its calls; empty if the dashboard uses its own credentials.
@@ -63,12 +63,12 @@ class Session:
 
 
 class Sessions:
-    """Knows the browsers that have logged in. A restart of the dashboard ends all."""
+    """The sessions of browsers. A restart of the dashboard ends all of them."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._key = settings.key.encode()
-        # Cookies are the same for all ports of a host.
+        # Browsers send a host's cookies to all its ports, so name the port.
         self.cookie = f"mlops_dashboard_{settings.port}"
         self._tokens: OrderedDict[str, tuple[float, str]] = OrderedDict()
 
@@ -181,7 +181,7 @@ class Guard:
     def _login(self, request: Request, send: _WithHeaders) -> Response | None:
         """Find the session. Return a response if there is none."""
         sessions, path = self._sessions, request.url.path
-        # The key leaves the address bar and the history at once.
+        # Remove the key from the address bar and the history immediately.
         key = parse_qs(request.url.query).get("key", [""])[0]
         if key and sessions.settings.login == "link" and sessions.is_key(key):
             response = RedirectResponse(path, 303)
@@ -194,7 +194,7 @@ class Guard:
         elif session is None:
             session, cookie = sessions.create()
             send.cookie = self._cookie(cookie)
-            # Only now is the token of the header known to belong to a session.
+            # Only now is it known that the header's token belongs to a session.
             if request.headers.get("authorization") and sessions.settings.login == (
                 "token"
             ):
@@ -281,6 +281,7 @@ async def read_form(request: Request, sessions: Sessions) -> dict[str, str]:
     kind = request.headers.get("content-type", "").partition(";")[0]
     if kind != "application/x-www-form-urlencoded":
         raise FormError("The form has another content type than expected", 415)
+    # Bound the memory that a client can occupy before its CSRF token is checked.
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -290,6 +291,7 @@ async def read_form(request: Request, sessions: Sessions) -> dict[str, str]:
         pairs = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=100)
     except ValueError:
         raise FormError("The form is malformed") from None
+    # Browsers send CRLF for each line break in a text field.
     form = {name: value.replace("\r\n", "\n") for name, value in pairs}
     session = getattr(request.state, "session", None)
     given = form.pop("csrf", request.headers.get("x-csrf-token", ""))

@@ -39,7 +39,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class Server(uvicorn.Server):
-    """Ends the streams to browsers first, which would otherwise delay the end."""
+    """Ends the streams to browsers before it stops, because they would delay that."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop after a signal."""
@@ -55,19 +55,20 @@ class Server(uvicorn.Server):
 
 
 def prepare(settings: Settings) -> Server:
-    """Return the server of the dashboard, with everything that it needs imported."""
+    """Return the server of the dashboard, after importing everything that it needs."""
     config = uvicorn.Config(
         create_app(settings),
         log_level="warning",
         access_log=False,
         server_header=False,
-        # A proxy in front need not be believed: nothing here uses its headers.
+        # Ignore the headers of a proxy in front, because nothing here uses them.
         proxy_headers=False,
         ws="none",
         limit_concurrency=_MAX_CONNECTIONS,
         timeout_graceful_shutdown=_DRAIN_S,
     )
-    # A signal during an import is only noticed later, in the middle of the event loop.
+    # Import everything now: Python would handle a signal during a later import only in
+    # the middle of the event loop.
     config.load()
     return Server(config)
 
@@ -82,7 +83,7 @@ def serve(server: Server, listener: socket.socket, open_link: str = "") -> None:
         threading.Timer(0.5, webbrowser.open, (open_link,)).start()
     thread = threading.current_thread()
     if thread is not threading.main_thread():
-        # gRPC must not be in use when Python ends.
+        # gRPC must not be in use when Python exits.
         atexit.register(_end, server, thread)
     server.run(sockets=[listener])
 

@@ -1,4 +1,4 @@
-"""How values are shown: sizes, times, ages. Used by the templates."""
+"""Formats values for the templates: sizes, times, ages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Server-sent events: what changed, for the script of the pages."""
+"""Server-sent events that report changes to the script of the pages."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ async def events(request: Request, cols: str = "") -> Response:
         cols: The columns of metadata of the table, with commas between; "" for a page
             without the table.
     """
-    # Before the response begins, so that an error has a status of its own.
+    # Find the caller before the response begins, so that an error sets the status.
     live = context.of(request).caller(request).live
     columns = tuple(name for name in cols.split(",") if name)[:MAX_COLUMNS]
     wanted = columns if "cols" in request.query_params else None
     stream = _events(context.of(request), live, wanted)
-    # Tells nginx to pass events on at once.
+    # Tell nginx to forward events without buffering.
     headers = {"x-accel-buffering": "no"}
     return StreamingResponse(stream, headers=headers, media_type="text/event-stream")
 

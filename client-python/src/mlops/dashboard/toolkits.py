@@ -1,4 +1,4 @@
-"""What the toolkits stored in a project: runs, models, data, drift."""
+"""Reads the toolkits' data in a project: runs, models, data, drift."""
 
 from __future__ import annotations
 
@@ -110,8 +110,8 @@ class Toolkits:
         Raises:
             WorkspaceError: The caller may not see the project, among others.
         """
-        # MLflow reads the store by path, as this process's user. So ask the server
-        # first whether the caller may, and what the store's place is.
+        # MLflow reads the store by path, as this process's user. So first ask the
+        # server whether the caller may read it, and where the store is.
         entries = await artifacts.listing(
             self._link, live.metadata, project, "mlflow", False, 1
         )
@@ -190,15 +190,15 @@ def _with_client(
     except (MLOpsClientError, WorkspaceError) as error:
         return str(error)
     except Exception as error:
-        # MLflow reads what programs wrote there; the page shows what it makes of it.
+        # Programs wrote this data, so MLflow may raise any error, which the page shows.
         return f"{type(error).__name__}: {error}"
 
 
 def _why_not_read(workspace: ProjectWorkspace) -> str:
     """Return why the runs are not read; "" if they are.
 
-    Editors of a project choose where its runs are. They must not make this process read
-    other files, or send requests.
+    Editors of a project choose where its runs are. They must not be able to make this
+    process read other files or send requests.
     """
     from mlops.client import mlflow_store
 
@@ -241,7 +241,7 @@ class Version:
 
 
 async def data_versions(link: Link, metadata: Metadata, project: str) -> list[Version]:
-    """Return what DVC tracks: each .dvc file names a version of its data."""
+    """Return the data that DVC tracks: each .dvc file names one version."""
     found = await artifacts.listing(link, metadata, project, "dvc", True, 5)
     files = _files(found.entries, ".dvc")
     versions = []
@@ -272,6 +272,7 @@ async def model_versions(link: Link, metadata: Metadata, project: str) -> list[V
         for one in _files(found.entries, "/model.yaml")
         if one.path.count("/") >= 3
     }
+    # Add each file to the model whose directory contains it, at any depth.
     sizes = dict.fromkeys(homes, 0)
     for one in found.entries:
         parts = one.path.split("/")
@@ -313,6 +314,7 @@ async def drift_reports(
     )
     paths = {one.path for one in found.entries}
     files = _files(found.entries, ".json")
+    # The names of reports are times, so this order puts the latest first.
     files.sort(key=lambda one: one.path, reverse=True)
     reports = []
     for one in files[:limit]:
@@ -359,7 +361,7 @@ def _drift(content: Any) -> tuple[float | None, int | None]:
 
 
 def _files(entries: list[pb.Artifact], ending: str) -> list[pb.Artifact]:
-    """Return the files, not directories such as dvc/.dvc, whose paths end so."""
+    """Return the files whose paths have this ending; omit directories like dvc/.dvc."""
     return [one for one in entries if not one.directory and one.path.endswith(ending)]
 
 

@@ -1,4 +1,4 @@
-"""The calls of one server for the files of workspaces, with errors as OSErrors."""
+"""Calls one server for the files of workspaces, and reports failures as OSErrors."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Artifacts:
                 yield from map(project_info, page.workspaces)
 
     def entries(self, path: str, recursive: bool) -> Iterator[Info]:
-        """Yield info() of what is in a directory of a project.
+        """Yield info() of each entry in a project's directory.
 
         Raises:
             FileNotFoundError: There is no such entry.
@@ -123,7 +123,7 @@ class Artifacts:
             self._call(pb.MoveArtifactRequest, source, destination_path=to)
 
     def delete(self, path: str, force: bool) -> None:
-        """Delete a file, or a directory that is empty or, with `force`, any.
+        """Delete a file or an empty directory; with `force`, also any other directory.
 
         Raises:
             PermissionError: The path is a project.

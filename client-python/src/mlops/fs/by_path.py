@@ -1,7 +1,7 @@
-"""Moves an upload's bytes by the path of the staged file of a server on this machine.
+"""Copies an upload's bytes directly into the staged file of a server on this machine.
 
-The system copies them into the server's empty staged file, and the server hashes what
-it finds there.
+The operating system copies them into the server's empty staged file, and the server
+hashes the bytes that it finds there.
 """
 
 # gRPC's stub types are generic for type checkers only.
@@ -24,7 +24,7 @@ from mlops.fs.local import copy_bytes, open_same
 from mlops.fs.upload import Upload
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
-# Smaller files fit in a message or two, which is faster than the calls that this needs.
+# Smaller files fit into one or two messages, which is faster than these extra calls.
 MIN_BYTES = 2 << 20
 _COPY_BYTES = 8 << 20
 
@@ -34,8 +34,8 @@ def put_by_path(
 ) -> bool:
     """Write a whole file and return True; return False, without effect, if impossible.
 
-    It is impossible if the staged file is not proved to be below `base` on this
-    machine, or is not writable.
+    This is possible only if the staged file is proved to be below `base` on this
+    machine and is writable.
 
     Args:
         upload: A new upload.

@@ -13,8 +13,8 @@ from mlops.fs.upload import Upload
 from mlops.fs.write_stream import WriteStream
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
-# Limit of bytes that are kept because the server has not acknowledged them. Several
-# times what a server stages before it acknowledges, so that sending does not pause.
+# Limit of unacknowledged bytes that are kept. It is several times what a server stages
+# before it acknowledges, so that sending does not pause.
 _KEPT_BYTES = 16 << 20
 
 
@@ -33,7 +33,7 @@ class ByWire:
         self._rest = bytearray()  # Less than a chunk.
         self._kept = Kept()
         self._stream: WriteStream | None = None
-        self._sent = 0  # Offset up to which the stream was given the file.
+        self._sent = 0  # Offset up to which the file was passed to the stream.
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append bytes to the file and send every full chunk.

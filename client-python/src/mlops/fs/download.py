@@ -16,7 +16,7 @@ from mlops._rpc.fork_gate import GATE, PAUSE_S
 from mlops._rpc.stub import Stub
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
-# A call is ended if nothing was read for so long: the server bounds their number.
+# End a call after this time without a read, because the server limits their number.
 _IDLE_S = 5.0
 _NOTHING = memoryview(b"")
 
@@ -118,7 +118,7 @@ class Download:
         return _NOTHING
 
     def _unpack(self, message: pb.ReadArtifactResponse) -> memoryview:
-        """Note the version, which the first message names, and return the data."""
+        """Record the version, which the first message names, and return the data."""
         if message.HasField("artifact"):
             # Later calls request this version.
             self.artifact = message.artifact
@@ -152,7 +152,7 @@ class Download:
 
 
 class _Idle:
-    """Pauses downloads that nobody reads. Its thread runs while there are calls."""
+    """Pauses downloads that are not read. Its thread runs while calls are open."""
 
     def __init__(self) -> None:
         # Acquired only inside the gate, so that it is never locked in a forked child.

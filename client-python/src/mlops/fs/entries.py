@@ -1,4 +1,4 @@
-"""Paths of workspaces, and what the server says about them as fsspec's dictionaries."""
+"""Paths in workspaces, and the server's descriptions as fsspec's dictionaries."""
 
 from typing import Any
 

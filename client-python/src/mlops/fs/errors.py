@@ -9,7 +9,7 @@ from typing import TypeVar
 from mlops._rpc.errors import WorkspaceError
 
 Result = TypeVar("Result")
-# How often a whole file is read because it was replaced during the read.
+# Maximum number of attempts to read a whole file that is replaced meanwhile.
 _MAX_READS = 3
 
 _BY_REASON = {

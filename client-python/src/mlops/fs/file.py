@@ -51,7 +51,8 @@ class ReadableFile(AbstractBufferedFile):  # type: ignore[misc]
 
         Args:
             artifacts: Reads the file over the connection.
-            same: The file opened by its path, which this object then owns, if possible.
+            same: The same file opened by its path, if that is possible. This object
+                then owns it.
         """
         self._artifacts = artifacts
         self._same = same
@@ -77,7 +78,7 @@ class ReadableFile(AbstractBufferedFile):  # type: ignore[misc]
         return bytes(next(self._pieces(self.blocksize if length < 0 else length), b""))
 
     def readinto(self, buffer: Any) -> int:
-        """Fill `buffer` with the next bytes; return their number, less at the end."""
+        """Fill `buffer` with the next bytes; return their number, fewer at the end."""
         to, filled = memoryview(buffer).cast("B"), 0
         with self._whole_or_nothing():
             for piece in self._pieces(len(to)):

@@ -253,7 +253,7 @@ class WorkspaceFileSystem(TreeCopies):
         )
 
     def _open_to_read(self, path: str, **options: Any) -> ReadableFile:
-        # A pickled file passes its size; the info has it, too.
+        # A pickled file passes its size, which the info also has.
         options.pop("size", None)
         info = self._artifacts.file_info(path, options.get("etag"))
         same = self._base.open(path, info["etag"])
@@ -445,7 +445,7 @@ class WorkspaceFileSystem(TreeCopies):
         maxdepth: int | None = None,
         assume_literal: bool = False,
     ) -> None:
-        """Delete files, and directories that are empty or, with `recursive`, any.
+        """Delete files and empty directories; with `recursive`, also other directories.
 
         Each deletion is atomic. With `assume_literal`, `path` is never a pattern, even
         if nothing has that name.

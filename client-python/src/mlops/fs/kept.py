@@ -7,7 +7,10 @@ CHUNK_BYTES = 1 << 20
 
 
 def cut(data: bytes | bytearray | memoryview, rest: bytearray) -> Iterator[bytes]:
-    """Yield the full chunks of `rest` and then `data`; leave in `rest` what remains."""
+    """Yield the full chunks of `rest` and then `data`.
+
+    Leaves the remainder in `rest`.
+    """
     if isinstance(data, bytes) and len(data) == CHUNK_BYTES and not rest:
         yield data  # Without a copy.
         return

@@ -35,7 +35,7 @@ class LiteralFirst(AbstractFileSystem):  # type: ignore[misc]
         """Return the paths that names and patterns stand for, in lexicographic order.
 
         Args:
-            recursive: Also return what is below these paths.
+            recursive: Also return all entries below these paths.
             assume_literal: Treat nothing as a pattern.
 
         Raises:

@@ -84,7 +84,7 @@ def open_source(path: str | os.PathLike[str]) -> IO[bytes]:
         OSError: EINVAL, without blocking, if it is not a file.
     """
     check_copyable(path)
-    # The path may have been replaced by a named pipe, which must not block.
+    # O_NONBLOCK: a named pipe may have replaced the file, and must not block.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         _check_kind(path, os.fstat(descriptor).st_mode, stat.S_ISREG)

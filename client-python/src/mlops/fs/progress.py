@@ -27,7 +27,7 @@ def progress() -> Callback:
 
 def _in_notebook() -> bool:
     """Return whether the output of this process is a notebook's."""
-    # Whatever runs notebooks has imported it.
+    # Every notebook kernel has imported IPython.
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return type(shell).__name__ == "ZMQInteractiveShell"
@@ -48,7 +48,7 @@ class _NotebookBar(Callback):  # type: ignore[misc]
         self._bytes = 0
 
     def call(self, hook_name: str | None = None, **kwargs: Any) -> None:
-        """Update the bar, some times a second."""
+        """Update the bar, a few times a second."""
         now = time.monotonic()
         done = self.size is not None and self.value >= self.size
         if done or now - self._shown_at >= self._PAUSE_S:

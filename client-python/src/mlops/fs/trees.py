@@ -106,7 +106,7 @@ class TreeCopies(LiteralFirst):
                     raise
 
     def _real_directory(self, path: str) -> str | None:
-        """Return the path on this machine of what is, or may become, a directory.
+        """Return the local path of a directory, or of a path that may become one.
 
         Returns None for a file, and if the path is not on this machine.
         """

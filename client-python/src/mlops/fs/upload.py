@@ -77,7 +77,7 @@ class Upload:
         self.resume(self._send_head, lambda: 0, begun=False)
 
     def staged(self) -> pb.Upload:
-        """Return what the server has of the upload.
+        """Return the server's state of the upload.
 
         Raises:
             WorkspaceError: The server does not know the upload.
@@ -104,15 +104,15 @@ class Upload:
     def finish(self, stub: Stub, message: bytes) -> None:
         """Finish with one message, which holds all bytes that the server lacks.
 
-        Such a call gets one response, so it can be unary, which spares the threads of
-        a stream: most files are small.
+        Such a call gets one response, so it can be unary, which avoids the threads of a
+        stream. Most files are small.
         """
         self.artifact = stub.write_whole(message, timeout=STREAM_S).artifact
 
     def discard(self) -> None:
         """Drop the upload and leave the old file, if any, unchanged.
 
-        Best effort: the server later sweeps an upload that stays.
+        Best effort: the server later sweeps an upload that is left.
         """
         if self._begun and not self.is_inherited:
             with suppress(WorkspaceError):

@@ -1,4 +1,4 @@
-"""Converts columns of any type to the three that Evidently compares.
+"""Converts columns of any type to the three types that Evidently compares.
 
 These are numbers, categories and text.
 """
@@ -89,6 +89,7 @@ def _read(series: pd.Series) -> tuple[str, pd.Series]:
         return OTHER, series
     if series.dtype == object:
         return _kind_of_objects(series), series
+    # Check for booleans first, because pandas also counts them as numeric.
     if is_bool_dtype(series):
         return BOOL, series.astype(object)
     if is_numeric_dtype(series):
@@ -201,8 +202,10 @@ def pair(before: Column, now: Column) -> Pair:
                 OTHER,
                 f"is of a type that is not compared, {column.dtype}",
             )
+    # A column that lost all its values is compared, because that is drift.
     if now.kind == EMPTY or before.kind == now.kind:
         return Pair(before.values, now.values, now.kind)
+    # Values of different kinds may still be comparable.
     kinds = {before.kind, now.kind}
     if kinds == {NUMBER, BOOL}:
         flags_before, flags_now = _as_booleans(before), _as_booleans(now)
@@ -213,6 +216,7 @@ def pair(before: Column, now: Column) -> Pair:
         )
     if kinds == {NUMBER, TEXT}:
         return unlike
+    # Compare as numbers only if every present value converts.
     if kinds == {NUMBER, CATEGORY} and before.kind == NUMBER:
         numbers = pd.to_numeric(now.values, errors="coerce")
         return (

@@ -63,7 +63,7 @@ class _Reference:
 
 
 class DriftMonitor:
-    """Reference data and reports in one workspace's monitoring/.
+    """The reference data and the reports in one workspace's monitoring/ directory.
 
     Both are staged and then renamed into place, so other threads and processes see them
     atomically. Thread-safe.
@@ -151,6 +151,7 @@ class DriftMonitor:
             for name, each in pairs.items()
             if each.problem is not None
         }
+        # _run() adds further columns to `skipped`, those at which Evidently fails.
         with _process_state_kept():
             snapshot = _run(
                 {name: each for name, each in pairs.items() if name not in skipped},
@@ -158,6 +159,7 @@ class DriftMonitor:
             )
         if skipped:
             _log.warning("Columns that are not compared: %s", skipped)
+        # The reference may name a target that is not known for `df` yet.
         target = roles["target"] or reference.target
         results = {
             **_results(snapshot.dict()),
@@ -195,6 +197,7 @@ class DriftMonitor:
                 )
             return _Reference(columns, roles["target"], roles["prediction"])
         except FileNotFoundError:
+            # The whole workspace may be missing on this machine.
             require_local(self._workspace)
             raise MLOpsClientError(
                 f"{self._workspace.project_name} has no reference data "
@@ -448,6 +451,7 @@ def _results(report: dict[str, Any]) -> dict[str, Any]:
     columns = {}
     for test in report["tests"]:
         if test["id"] == "drift":
+            # A score may be NaN, which JSON cannot represent.
             config = test["metric_config"]["params"]
             score = float(scores[config["column"]])
             columns[config["column"]] = {

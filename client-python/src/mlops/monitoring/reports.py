@@ -29,6 +29,7 @@ def read_reports(workspace: ProjectWorkspace, limit: int) -> list[dict[str, Any]
     source = _Local(workspace) if workspace.is_local else _Remote(workspace)
     found = sorted(source.reports(), reverse=True)
     result: list[dict[str, Any]] = []
+    # Reports that cannot be read do not count, so that older ones take their place.
     for time, name in found:
         if len(result) == limit:
             break

@@ -21,7 +21,7 @@ _BUILD_S = 300
 
 @dataclass(frozen=True)
 class Servable:
-    """How the service loads a model, and what a container must install for it."""
+    """How the service loads a model, and the packages that a container needs for it."""
 
     # The file's name within the model; None for an MLflow model.
     pickle: str | None
@@ -65,6 +65,7 @@ def build(servable: Servable, name: str, version: str, home: Path) -> None:
     Raises:
         MLOpsClientError: TOOLKIT_FAILED, with the end of BentoML's output.
     """
+    # BentoML builds from the working directory, so create one with only these files.
     context, temporary = home / "context", home / "temporary"
     context.mkdir()
     temporary.mkdir()

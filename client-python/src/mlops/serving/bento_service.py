@@ -28,6 +28,7 @@ class ModelService:
             import mlflow.pyfunc
 
             self._model: Any = mlflow.pyfunc.load_model(str(directory))
+            # Rows that are lists get column names only if the signature has names.
             schema = self._model.metadata.get_input_schema()
             self._columns = (
                 schema.input_names()

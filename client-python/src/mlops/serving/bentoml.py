@@ -29,7 +29,7 @@ os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 _TAG_PART = re.compile(r"[a-z0-9]([-._a-z0-9]{0,61}[a-z0-9])?")
 _OWN_FILE = "model.yaml"
 _STORES = {"models": BentoModelStore, "bentos": BentoStore}
-_WAIT_SECONDS = 60.0  # For others who publish a model, by a few renames.
+_WAIT_SECONDS = 60.0  # For others that publish a model, by a few renames.
 
 
 class ModelStore:
@@ -70,12 +70,14 @@ class ModelStore:
                 is stored then.
         """
         require_local(self._workspace)
+        # Check everything that can be checked before anything is copied.
         tag = _tag(name, version)
         self._refuse_itself(path)
         servable = bento.find_servable(path) if build_bento else None
         kinds = ["models", "bentos"] if servable else ["models"]
         self._refuse_taken(tag, kinds)
         self._home.mkdir(exist_ok=True)
+        # Build a complete store in the staging area, so that a failure leaves nothing.
         with staging(self._staging_area) as home:
             _store_model(path, tag, home)
             if servable:

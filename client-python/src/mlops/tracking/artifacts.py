@@ -30,7 +30,7 @@ _workspaces: ContextVar[Mapping[str, ProjectWorkspace]] = ContextVar(
 
 @contextmanager
 def artifacts_of(workspace: ProjectWorkspace) -> Iterator[None]:
-    """Access a workspace's artifacts through the workspace's own server in the block.
+    """Access a workspace's artifacts through its own server within the block.
 
     Applies to MLflow's calls in this thread or task, for example `with
     artifacts_of(client.workspace): mlflow.sklearn.load_model(…)`. MLOpsClient does this

@@ -33,7 +33,7 @@ Progress: TypeAlias = Callable[[int], object]
 
 _CHUNK_BYTES = 1 << 20
 _QUEUED_MESSAGES = 2
-# What is kept of pieces that cannot be read twice, to send them again.
+# Limit of the bytes kept of pieces that cannot be read twice, to send them again.
 _REPLAYED_BYTES = 4 << 20
 # The first entry of an archive; its size stands at a fixed place.
 _MANIFEST = b"manifest.json\0"
@@ -113,6 +113,7 @@ class Export:
                 )
             call = stub.ExportWorkspace(self._request, timeout=STREAM_S)
             ended = self._ended = threading.Event()
+            # A call that has already ended accepts no callback.
             if not call.add_callback(ended.set):
                 ended.set()
             self._call = call
@@ -140,6 +141,7 @@ def save(export: Export, target: ArchiveTarget, progress: Progress | None) -> No
         descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=directory)
         try:
             with open(descriptor, "wb") as file:
+                # mkstemp() creates private files; use the permissions of a new file.
                 os.fchmod(file.fileno(), 0o666 & ~_umask())
                 _write(export, file, progress)
                 file.flush()
@@ -328,6 +330,7 @@ class Import:
             head.CopyFrom(self._head)
             for piece in self._source.pieces():
                 head.data = piece
+                # If the call has ended early, result() reports why.
                 if not stream.put(head):
                     break
                 head = pb.ImportWorkspaceRequest()

@@ -17,7 +17,7 @@ _links: weakref.WeakKeyDictionary[Connection, tuple[int, str]] = (
 
 
 def link_of(connection: Connection, base: Path | None) -> str:
-    """Return the link of the dashboard of a server; run the dashboard if it does not.
+    """Return the link of a server's dashboard; start the dashboard if none runs.
 
     The dashboard runs in a thread, on a free port of this machine, and ends with the
     process.
@@ -36,7 +36,7 @@ def link_of(connection: Connection, base: Path | None) -> str:
         ) from None
     with _lock:
         process, link = _links.get(connection, (0, ""))
-        # A forked child has no thread that serves it.
+        # In a forked child, the thread that serves the dashboard does not exist.
         if process != os.getpid():
             listener = serving.listen("127.0.0.1", 0)
             settings = Settings(connection.server, base, port=listener.getsockname()[1])

@@ -47,14 +47,14 @@ def read_events(
 ) -> Iterator[WorkspaceEvent]:
     """Yield the events of a watch without end; close it at the end.
 
-    If the server has forgotten the position of a watch that began with all that exists,
-    lists again, and yields only the differences.
+    If the watch began with all existing workspaces and the server has forgotten its
+    position, lists again, and yields only the differences.
 
     Raises:
         WorkspaceError: The watch failed. RESUME_TOKEN_EXPIRED if it began with a token.
     """
     known: dict[str, tuple[str, ...]] = {}
-    # Without the state before the token, deletions could not be found.
+    # With a token, the earlier state is unknown, so deletions could not be found.
     complete = not watch.resume_token
     unseen: set[str] | None = None  # While listing again: not found so far.
     with closing(watch):
@@ -118,7 +118,7 @@ def read_events_of(
     Raises:
         WorkspaceError: As read_events().
     """
-    # What was deleted before a watch that begins with all that exists is not reported.
+    # A watch that begins with existing workspaces does not report earlier deletions.
     found = bool(watch.resume_token)
     for event in read_events(watch, to_workspace):
         missing = event.change == "synced" and not found

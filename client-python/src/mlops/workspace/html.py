@@ -23,7 +23,7 @@ def html_table(title: str, rows: Mapping[str, Any]) -> str:
 def html_list(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], note: str = ""
 ) -> str:
-    """Return an HTML table with a row for each thing, and a note below it.
+    """Return an HTML table with a row for each item, and a note below it.
 
     The values are untrusted, so everything is escaped.
     """

@@ -59,8 +59,8 @@ class Lease:
     manager, in every thread of this process. Changes by others are refused with
     LEASE_HELD. Files that programs write by path are not protected.
 
-    If the lease is lost, because it could not be renewed in time or somebody released
-    it by force, `lost` becomes True, and the next change of the workspace over this
+    The lease is lost if it could not be renewed in time or if somebody released it by
+    force. Then `lost` becomes True, and the next change of the workspace over this
     connection raises LEASE_LOST without reaching the server. The end of the block
     raises it too, unless it was raised before. If the block raises, its own exception
     propagates.
@@ -104,16 +104,16 @@ class Lease:
 
     @property
     def fence(self) -> int:
-        """Larger than that of every earlier lease of this project.
+        """The fencing number, larger than those of the project's earlier leases.
 
-        Store it with what you change outside the service, to detect changes by former
+        Store it with your changes outside the service, to detect changes by former
         holders.
         """
         return self._fence
 
     @property
     def is_stale(self) -> bool:
-        """Whether changes of this process need not carry the lease any more.
+        """Whether changes by this process no longer need to carry the lease.
 
         False for a lease that a forked child inherited: its changes are refused.
         """
@@ -186,20 +186,21 @@ class Lease:
         try:
             return self._acquire()[1]
         except (KeyboardInterrupt, SystemExit):
-            # The server may have granted it already. Only this call knows the holder.
+            # The server may have granted the lease already, and only this call knows
+            # the holder, so release it.
             if self._is_new_holder:
                 with suppress(WorkspaceError):
                     self._connection.call(self._release_request())
             raise
 
     def lose(self, error: WorkspaceError) -> None:
-        """Note the loss. Only the connection and the renewing thread call this."""
+        """Record the loss. Only the connection and the renewing thread call this."""
         if self._lost is None:
             self._lost = error
         self._closing.set()
 
     def end(self) -> None:
-        """Note the deletion of the workspace. Only the connection calls this."""
+        """Record the deletion of the workspace. Only the connection calls this."""
         self._ended = True
         self._closing.set()
         self._connection.leases.drop(self.project_name, self)
@@ -234,7 +235,7 @@ class Lease:
     def _acquire(self) -> tuple[float, pb.Lease]:
         """Acquire the lease, waiting for it as long as the caller allowed.
 
-        Returns when the request was sent, and the lease.
+        Returns the time at which the request was sent, and the lease.
         """
         give_up = _now() + self._wait_s
         while True:
@@ -267,7 +268,7 @@ class Lease:
                 pause = min(1.0, self.ttl / 10)
                 continue
             if renewed.fence != self._fence:
-                # It had expired, so this call has acquired another lease.
+                # The lease had expired, so this call has acquired another one.
                 self.lose(self._lost_error("had expired before it was renewed"))
                 self._release()
                 return
@@ -308,7 +309,7 @@ def _new_holder() -> str:
 
 
 def _duration(ttl: float) -> Duration:
-    # The server knows the limits; here only what a Duration cannot hold is refused.
+    # The server checks the limits; refuse here only what a Duration cannot hold.
     if not math.isfinite(ttl) or abs(ttl) > 1e9:
         raise errors.field_invalid("ttl", "must be 1 s to 24 h")
     duration = Duration()

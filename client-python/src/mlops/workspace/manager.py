@@ -179,8 +179,8 @@ class WorkspaceManager:
     def dashboard(self) -> None:
         """Run the dashboard of this manager's server in this process; print its link.
 
-        A second call prints the same link. The link has a key: whoever has it acts as
-        you, as long as this process runs.
+        A second call prints the same link. The link contains a key: anyone who has the
+        link acts as you, as long as this process runs.
 
         Raises:
             ModuleNotFoundError: The extra `dashboard` is not installed.
@@ -337,7 +337,7 @@ class WorkspaceManager:
     ) -> ProjectWorkspace:
         """Copy a workspace with the files in its five directories under a new name.
 
-        The copy appears at once and complete, or not at all. The workspace may be in
+        The complete copy appears atomically, or nothing does. The workspace may be in
         use meanwhile: each file is copied in one of its states, and a SQLite database
         with every transaction that was committed before. Settings that were derived
         from the name or the place are derived again, as for a copy by hand.
@@ -353,10 +353,10 @@ class WorkspaceManager:
         Raises:
             WorkspaceError: WORKSPACE_NOT_FOUND if there is no such workspace,
                 WORKSPACE_EXISTS if the new name is taken, WORKSPACE_BUSY if another
-                program writes a file all the time, PATH_UNSUITABLE if there is a
-                device, FIFO or socket, NO_SPACE if the disk is full or the files exceed
-                the quota, which the copy has too, OVERLOADED if the server copies too
-                many workspaces already.
+                program keeps writing to a file, PATH_UNSUITABLE if there is a device,
+                FIFO or socket, NO_SPACE if the disk is full or the files exceed the
+                quota, which the copy has too, OVERLOADED if the server already copies
+                too many workspaces.
         """
         with self._operation("clone_workspace", project_name):
             request = pb.CloneWorkspaceRequest(
@@ -406,7 +406,7 @@ class WorkspaceManager:
                 optionally followed by " desc".
             show_deleted: Also return workspaces in the trash. These have a `deleted_at`
                 and a `purged_at`; undelete_workspace() accepts their `uid`.
-            limit: Return only the first workspaces, at most so many.
+            limit: Return at most this many workspaces, the first ones.
 
         Raises:
             WorkspaceError: FILTER_INVALID if `filter` or `order_by` is malformed; the
@@ -435,7 +435,7 @@ class WorkspaceManager:
             for workspace in found
             if workspace.deleted_at is None
         }
-        # Without these two the list is complete, so it replaces what was seen before.
+        # Without a filter and a limit, the list is complete and replaces earlier ones.
         partial = filter or limit is not None
         self.workspaces = {**self.workspaces, **seen} if partial else seen
         return found
@@ -483,6 +483,7 @@ class WorkspaceManager:
             }
             wanted = convert.to_workspace(project_name, settings, metadata)
             wanted.etag = convert.check_text("if_match", if_match)
+            # None removes a quota, so a quota that the caller left out is UNCHANGED.
             quotas = {
                 name: value
                 for name, value in (
@@ -608,7 +609,7 @@ class WorkspaceManager:
                 try:
                     status = self._connection.call(request)
                 except WorkspaceError as error:
-                    # It was restored or purged meanwhile.
+                    # The workspace was restored or purged meanwhile.
                     if error.details["reason"] == "WORKSPACE_NOT_FOUND":
                         continue
                     raise
@@ -646,9 +647,9 @@ class WorkspaceManager:
             return Deletion.from_message(response, request.project)
 
     def purge_deleted(self, *, older_than: timedelta) -> list[Deletion]:
-        """Remove for good what was deleted at least `older_than` ago.
+        """Remove for good the workspaces that were deleted at least `older_than` ago.
 
-        By the clock of this machine. `timedelta(0)` empties the trash.
+        This machine's clock measures the age. `timedelta(0)` empties the trash.
 
         Returns:
             What was freed, one entry for each workspace.
@@ -661,7 +662,7 @@ class WorkspaceManager:
             try:
                 freed.append(self.purge(workspace.project_name, workspace.uid))
             except WorkspaceError as error:
-                # It was restored or purged meanwhile.
+                # The workspace was restored or purged meanwhile.
                 if error.details["reason"] != "WORKSPACE_NOT_FOUND":
                     raise
         return freed
@@ -687,8 +688,8 @@ class WorkspaceManager:
 
         Raises:
             WorkspaceError: WORKSPACE_NOT_FOUND if there is no such workspace,
-                WORKSPACE_BUSY if a file changed all the time, PATH_UNSUITABLE if the
-                workspace has an entry that an archive cannot hold.
+                WORKSPACE_BUSY if a file kept changing, PATH_UNSUITABLE if the workspace
+                has an entry that an archive cannot hold.
         """
         export = self.export_stream(project_name, directories)
         with self._operation("export_workspace", project_name):
@@ -703,7 +704,7 @@ class WorkspaceManager:
 
             other.import_workspace(manager.export_stream("fraud"))
 
-        The call begins with the first piece. Raises the same errors, from the iterator.
+        The call begins with the first piece. The iterator raises the same errors.
         """
         with self._operation("export_workspace", project_name):
             return Export(
@@ -722,8 +723,8 @@ class WorkspaceManager:
     ) -> ProjectWorkspace:
         """Create a workspace from an archive of export_workspace().
 
-        The workspace appears at once and complete, or not at all. Settings that follow
-        from its name or place get the defaults of the new workspace.
+        The complete workspace appears atomically, or nothing does. Settings that are
+        derived from its name or place get the defaults of the new workspace.
 
         Args:
             source: A path, a binary file, bytes, or an iterable of bytes. If the
@@ -792,8 +793,8 @@ class WorkspaceManager:
     ) -> LeaseInfo:
         """Acquire a lease that outlives this process; the same holder renews it.
 
-        Unlike lease(), nothing renews it, and changes by this manager do not carry it:
-        it is for scripts, whose steps are processes. End it by release_lease().
+        Unlike lease(), nothing renews it, and changes by this manager do not carry it.
+        It is meant for scripts, whose steps are processes. End it with release_lease().
 
         Args:
             holder, ttl, wait: As for lease(). The lease ends `ttl` from now.
@@ -887,14 +888,14 @@ class WorkspaceManager:
     ) -> Iterator[WorkspaceEvent]:
         """Yield every change of workspaces, without end.
 
-        Begins with a "created" event for each existing workspace. Reports changes of
-        records and leases, whoever made them, and when a workspace begins or ceases to
-        use more than its quotas, but not other changes of files in the five
+        Begins with a "created" event for each existing workspace. Reports all changes
+        of records and leases, even those made by hand, and when a workspace begins or
+        ceases to use more than its quotas, but not other changes of files in the five
         directories. Several quick changes of a workspace may be reported as one.
-        ProjectWorkspace.watch() reports those of one workspace.
+        ProjectWorkspace.watch() reports the changes of one workspace.
 
-        Continues by itself after a lost connection or a restart of the server. To stop,
-        leave the loop, or close() the iterator.
+        Resumes automatically after a lost connection or a restart of the server. To
+        stop, leave the loop or close() the iterator.
 
         Args:
             projects: The names of the projects to watch, at most 1,000; they need not
@@ -918,10 +919,10 @@ class WorkspaceManager:
         return self._events(watch, synced)
 
     def resume_token(self) -> str:
-        """Return the position of now, for `watch(resume_token=...)`.
+        """Return the current position, for `watch(resume_token=...)`.
 
-        That watch reports the changes after this call. It does not begin with all that
-        exists.
+        That watch reports the changes after this call. It does not begin with the
+        existing workspaces.
         """
         with self._operation("resume_token"):
             listed = self._connection.call(pb.ListWorkspacesRequest(page_size=1))
@@ -999,7 +1000,7 @@ class WorkspaceManager:
 
 
 def _cells(workspace: ProjectWorkspace) -> tuple[object, ...]:
-    """Return what a notebook shows of a workspace among others."""
+    """Return the cells of a workspace's row in a notebook."""
     rest = {key: value for key, value in workspace.metadata.items() if key != "stage"}
     return (
         workspace.project_name,

@@ -99,7 +99,7 @@ class Origin:
         try:
             request = pb.GetArtifactRequest(project=project, path=path)
             artifact = self.connection.call(request)
-            # Only the identity of the file proves anything: the server may have another
+            # Compare the identity of the file, because the server may have another
             # directory of the same name.
             return bool(artifact.etag == convert.etag_of(os.fstat(descriptor)))
         except WorkspaceError as error:

@@ -182,7 +182,7 @@ class ProjectWorkspace:
         """Return a block in which other hosts do not change the workspace by path.
 
         See shared_lease(). Only MLOpsClient and its adapters call this method. Without
-        a server, the block protects from nobody.
+        a server, the block excludes nobody.
         """
         if self._origin is None:
             return nullcontext()
@@ -192,11 +192,11 @@ class ProjectWorkspace:
     def is_local(self) -> bool:
         """Whether `root_path` on this machine is the directory that the server has.
 
-        This is so if the server was found by its base directory and runs on this
-        machine. Otherwise each access proves it: the client creates a temporary file in
-        one of the five directories and asks the server for that file. The result is
-        False for another directory of the same name, for a copy, and for a directory
-        that this process cannot write to.
+        True if the server was found by its base directory and runs on this machine.
+        Otherwise each access to this property tests it: the client creates a temporary
+        file in one of the five directories and asks the server for that file. The
+        result is False for another directory of the same name, for a copy, and for a
+        directory that this process cannot write to.
 
         Raises:
             WorkspaceError: The server has to be asked and does not answer.
@@ -379,6 +379,7 @@ class ProjectWorkspace:
                 raise WorkspaceError(
                     f"{_LOAD_FAILED}: {file}: {error.strerror}", details=details
                 ) from error
+            # Like the server, use the file's mtime in place of missing times.
             created_at = _time(record["created_at"]) or modified_at
             return cls(
                 project_name=record["project_name"],

@@ -1,4 +1,4 @@
-"""The text of a record."""
+"""Encodes records as YAML."""
 
 from typing import Any
 

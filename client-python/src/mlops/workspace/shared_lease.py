@@ -70,6 +70,7 @@ def shared_lease(connection: Connection, project: str, wait_s: float) -> Iterato
         WorkspaceError: LEASE_HELD if somebody else has held the lease for `wait_s`;
             LEASE_LOST if the user's lease is lost.
     """
+    # A lease that the user holds already excludes other hosts.
     held = connection.leases.find(project)
     if held is not None and not isinstance(held, _OwnLease):
         held.check()
@@ -77,6 +78,7 @@ def shared_lease(connection: Connection, project: str, wait_s: float) -> Iterato
         return
     use = _use_of(connection, project)
     give_up = time.monotonic() + wait_s
+    # The first of several threads acquires the lease, and the last one releases it.
     with use.lock:
         if use.users == 0:
             use.lease = _acquired(connection, project, give_up - time.monotonic())
@@ -115,5 +117,6 @@ def _release(lease: Lease) -> None:
     try:
         lease.__exit__(None, None, None)
     except WorkspaceError as error:
-        # What was done is done; the lock files have excluded this host's processes.
+        # The operation is complete, and the lock files excluded this host's other
+        # processes, so only log the error.
         _log.warning("%s", error.message)

@@ -11,7 +11,7 @@ from mlops.workspace.v1 import workspace_service_pb2 as pb
 
 @dataclass(frozen=True)
 class Deletion:
-    """What a deletion freed, or would free."""
+    """The files and bytes that a deletion freed, or would free."""
 
     project_name: str
     uid: str
@@ -21,7 +21,7 @@ class Deletion:
 
     @classmethod
     def from_message(cls, message: pb.DeleteWorkspaceResponse, project: str) -> Self:
-        """Return what the server says that it freed."""
+        """Return the deletion that the server reported."""
         return cls(
             project_name=project,
             uid=message.workspace.uid,
@@ -60,7 +60,7 @@ class ServerInfo:
 
     @classmethod
     def from_message(cls, info: pb.ServerInfo) -> Self:
-        """Return what a server says about itself."""
+        """Return the server's description of itself."""
         return cls(
             version=info.version,
             base_path=info.base_path,
@@ -81,7 +81,7 @@ class ServerInfo:
 
 @dataclass(frozen=True)
 class WorkspaceTemplate:
-    """What a new workspace begins with: the directory `.templates/<name>` of a base.
+    """A template for new workspaces: the directory `.templates/<name>` of a base.
 
     The values are those of its template.yaml, before `${project}`, `${date}` and
     `${root}` are replaced.
@@ -124,7 +124,7 @@ class WorkspaceTemplate:
 
 @dataclass(frozen=True)
 class CloneProgress:
-    """What clone_workspace() has copied so far."""
+    """The files and bytes that clone_workspace() has copied so far."""
 
     file_count: int
     size_bytes: int
