@@ -71,7 +71,7 @@ class TokenFile {
 
   // Rereads the file if it has changed.
   absl::Status Refresh() {
-    struct stat info;
+    struct stat info = {};
     const bool exists = ::stat(path_.c_str(), &info) == 0;
     // The inode and the size detect a replacement that keeps the modification
     // time.

@@ -555,9 +555,13 @@ absl::StatusOr<std::string> FileCatalog::Doom(const Workspace& deleted) {
   // A hidden name already marks the workspace for removal.
   const bool hidden = IsHiddenName(old_name);
   std::string new_name = hidden ? old_name : DoomedName(deleted.project);
-  if (!hidden) RETURN_IF_ERROR(Move(*trash_, old_name, *trash_, new_name));
-  absl::MutexLock lock(&mutex_);
-  purge_gate_.Forget(old_name);
+  const absl::Status moved =
+      hidden ? absl::OkStatus() : Move(*trash_, old_name, *trash_, new_name);
+  if (moved.ok() || absl::IsNotFound(moved)) {
+    absl::MutexLock lock(&mutex_);
+    purge_gate_.Forget(old_name);
+  }
+  RETURN_IF_ERROR(moved);
   return new_name;
 }
 

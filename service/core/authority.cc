@@ -127,9 +127,15 @@ absl::StatusOr<WorkspacePtr> Authority::Create(const CreateArgs& args) {
   ASSIGN_OR_RETURN(Prepared prepared, Prepare(args));
   // Copy the template's files only if the name is free, and before taking the
   // lock, because the copy can take long.
-  if (absl::IsNotFound(catalog_->Get(args.project).status()))
-    RETURN_IF_ERROR(Fill(prepared));
+  const auto is_free = [&] {
+    return absl::IsNotFound(catalog_->Get(args.project).status());
+  };
+  const bool filled = is_free();
+  if (filled) RETURN_IF_ERROR(Fill(prepared));
   absl::MutexLock lock(&Stripe(args.project));
+  // The name has become free since, but the template's files are not staged.
+  if (!filled && is_free())
+    return WorkspaceBusy(args.project.str(), "a deletion");
   return CreateLocked(prepared.args);
 }
 
@@ -451,16 +457,17 @@ absl::StatusOr<WorkspacePtr> Authority::MoveToTrash(const DeleteArgs& args) {
 
 absl::StatusOr<DeleteResult> Authority::WouldDelete(const DeleteArgs& args,
                                                     Cancelled cancelled) {
-  absl::StatusOr<WorkspacePtr> target = catalog_->Get(args.project);
-  // Find the workspace that the deletion would choose. Of one with a corrupt
-  // record, only the files can be counted.
+  // Find the workspace that DeleteNow() would choose.
+  absl::StatusOr<WorkspacePtr> target =
+      args.only_deleted
+          ? absl::StatusOr<WorkspacePtr>(WorkspaceNotFound(args.project.str()))
+          : catalog_->Get(args.project);
+  // If the record is corrupt, only the files can be counted.
   if (absl::IsDataLoss(target.status()) && args.uid.empty()) {
     target = std::make_shared<const Workspace>(Workspace{
         .project = args.project,
         .root_path = absl::StrCat(base_path_, "/", args.project.str())});
-  } else if (target.ok() &&
-             (args.only_deleted ||
-              (!args.uid.empty() && (*target)->uid != args.uid))) {
+  } else if (target.ok() && !args.uid.empty() && (*target)->uid != args.uid) {
     target = WorkspaceNotFound(args.project.str());
   }
   // With a uid, the target may already be in the trash.

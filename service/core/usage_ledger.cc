@@ -201,8 +201,11 @@ void UsageLedger::Forget(const Workspace& workspace) {
   idle_.Take(key);
   // Changes in progress still hold the entry. They will find that the workspace
   // is gone.
-  if (const auto it = used_.find(key); it != used_.end())
+  if (const auto it = used_.find(key); it != used_.end()) {
     it->second->loaded = false;
+    // FinishScan() ignores the scans that are running.
+    it->second->scan_begun = options_.clock();
+  }
 }
 
 bool UsageLedger::is_over(const Workspace& workspace) const {

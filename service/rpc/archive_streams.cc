@@ -139,12 +139,9 @@ std::optional<absl::Status> ImportStream::Handle(bool*) {
   if (!wire::Decode(*bytes, pb::ImportWorkspaceRequest::kDataFieldNumber,
                     &message.head, &message.data))
     return FieldInvalid("request", "is not a valid ImportWorkspaceRequest");
-<<<<<<< HEAD
   ReadNext();
-=======
   // The first message names the workspace; later ones may repeat the name. A
   // retried request ends here, because its workspace exists already.
->>>>>>> english-c
   if (importer_ == nullptr) {
     absl::Status begun = BeginImport(message.head);
     if (!begun.ok() || importer_ == nullptr) return begun;

@@ -221,7 +221,7 @@ grpc::Status Calls::End(const CallInfo& call, absl::Status status) {
   if (options_.audit != nullptr) Audit(call, status, duration);
   // Store the time before the decrement: IdleTime() reads running_ first.
   last_end_.store(now, std::memory_order_relaxed);
-  running_.fetch_sub(1, std::memory_order_relaxed);
+  running_.fetch_sub(1, std::memory_order_release);
   if (status.ok()) return grpc::Status::OK;
   if (!call.project.empty())
     status = base::WithMetadata(std::move(status), "project", call.project);
@@ -336,7 +336,7 @@ void Calls::Cut(grpc::CallbackServerContext* context,
 }
 
 absl::Duration Calls::IdleTime() const {
-  if (running_.load(std::memory_order_relaxed) > 0) return absl::ZeroDuration();
+  if (running_.load(std::memory_order_acquire) > 0) return absl::ZeroDuration();
   return absl::FromChrono(SteadyClock::now() -
                           last_end_.load(std::memory_order_relaxed));
 }

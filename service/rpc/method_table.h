@@ -51,8 +51,9 @@ inline constexpr Method kCloneWorkspace = {
     "CloneWorkspace", Lane::kWholeFile, Effect::kChanges, auth::Access::kEdit};
 inline constexpr Method kExportWorkspace = {
     "ExportWorkspace", Lane::kWholeFile, Effect::kReads, auth::Access::kView};
-inline constexpr Method kImportWorkspace = {
-    "ImportWorkspace", Lane::kWholeFile, Effect::kChanges, auth::Access::kEdit};
+inline constexpr Method kImportWorkspace = {"ImportWorkspace", Lane::kWholeFile,
+                                            Effect::kChanges,
+                                            auth::Access::kAdmin};
 inline constexpr Method kWatchWorkspaces = {
     "WatchWorkspaces", Lane::kWorker, Effect::kReads, auth::Access::kView};
 inline constexpr Method kGetWorkspaceStatus = {

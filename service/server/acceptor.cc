@@ -191,8 +191,11 @@ absl::Status Acceptor::ListenUnix(const std::string& path,
                               ": ", std::strerror(error),
                               "; run the server as a member of that group"));
   }
-  if (::listen(fd.get(), kBacklog) != 0 || ::lstat(path.c_str(), &info) != 0)
-    return CannotListen(address, errno);
+  if (::listen(fd.get(), kBacklog) != 0 || ::lstat(path.c_str(), &info) != 0) {
+    const int error = errno;
+    ::unlink(path.c_str());
+    return CannotListen(address, error);
+  }
   // Remember the file's identity, so that Stop() removes only this file.
   socket_files_.push_back({path, info.st_dev, info.st_ino});
   listeners_.push_back({std::move(fd), Transport::kUnix, proxy});

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <limits>
 #include <map>
@@ -372,7 +373,8 @@ std::optional<absl::Duration> ParseSpan(absl::string_view text) {
   // absl::ParseDuration() has no unit for days.
   if (const size_t end = text.find('d'); end != absl::string_view::npos) {
     double count = 0;
-    if (!absl::SimpleAtod(text.substr(0, end), &count)) return std::nullopt;
+    if (!absl::SimpleAtod(text.substr(0, end), &count) || !std::isfinite(count))
+      return std::nullopt;
     days = count * absl::Hours(24);
     text.remove_prefix(end + 1);
     if (text.empty()) text = "0";

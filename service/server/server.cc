@@ -179,6 +179,8 @@ absl::Status Server::Listen() {
       (absl::IsResourceExhausted(acceptor.status()) || !lock_->has_file())) {
     // If the disk is too full for a socket in the base, use one outside.
     ASSIGN_OR_RETURN(addresses.front(), SocketAddressOutside(base_path_));
+    // The first one may have got the other addresses.
+    if (acceptor.ok()) acceptor->reset();
     acceptor = ListenOn(addresses);
   }
   if (!acceptor.ok()) return Refusal(acceptor.status().message());

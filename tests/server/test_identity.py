@@ -61,7 +61,7 @@ _LEAST_ROLE = {
     "CloneWorkspace": "editor",
     "EnsureWorkspace": "editor",
     "UpdateWorkspace": "editor",
-    "ImportWorkspace": "editor",
+    "ImportWorkspace": "admin",
     "WriteArtifact": "editor",
     "MoveArtifact": "editor",
     "CopyArtifact": "editor",

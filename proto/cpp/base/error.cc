@@ -14,6 +14,12 @@ namespace {
 
 constexpr absl::string_view kPayloadUrl = "mlops.workspace/error_info";
 
+// Returns the string at `key`; "" if there is none.
+std::string TextAt(const nlohmann::json& object, const std::string& key) {
+  const auto it = object.find(key);
+  return it != object.end() && it->is_string() ? it->get<std::string>() : "";
+}
+
 }  // namespace
 
 std::string Echo(absl::string_view value, size_t max_bytes) {
@@ -53,15 +59,19 @@ absl::Status MakeError(absl::StatusCode code, absl::string_view message,
 std::optional<ErrorInfo> GetErrorInfo(const absl::Status& status) {
   const auto payload = status.GetPayload(kPayloadUrl);
   if (!payload) return std::nullopt;
-  // Do not throw if the payload is not JSON.
+  // Do not throw if the payload is not ours.
   const auto json = nlohmann::json::parse(std::string(*payload), nullptr,
                                           /*allow_exceptions=*/false);
   if (!json.is_object()) return std::nullopt;
-  ErrorInfo info{
-      .reason = json.value("reason", ""),
-      .metadata = json.value("metadata", std::map<std::string, std::string>())};
-  if (json.contains("retry_ms"))
-    info.retry_delay = absl::Milliseconds(json["retry_ms"].get<int64_t>());
+  ErrorInfo info{.reason = TextAt(json, "reason")};
+  if (const auto metadata = json.find("metadata");
+      metadata != json.end() && metadata->is_object()) {
+    for (const auto& item : metadata->items())
+      info.metadata[item.key()] = TextAt(*metadata, item.key());
+  }
+  if (const auto retry_ms = json.find("retry_ms");
+      retry_ms != json.end() && retry_ms->is_number_integer())
+    info.retry_delay = absl::Milliseconds(retry_ms->get<int64_t>());
   return info;
 }
 

@@ -466,6 +466,22 @@ TEST_F(AuthorityTest, OnlyDeletedLeavesARestoredWorkspaceAlone) {
   EXPECT_THAT(Listed(true), IsEmpty());
 }
 
+TEST_F(AuthorityTest, OnlyDeletedIgnoresACorruptRecord) {
+  const WorkspacePtr made = Create("fraud");
+  Delete("fraud");
+  Create("fraud");
+  catalog.corrupt = true;
+  DeleteArgs args = {.project = Project("fraud"),
+                     .force = true,
+                     .uid = made->uid,
+                     .permanent = true,
+                     .only_deleted = true,
+                     .validate_only = true};
+  EXPECT_EQ(authority.Delete(args).value().workspace->uid, made->uid);
+  args.validate_only = false;
+  EXPECT_TRUE(authority.Delete(args).value().purged);
+}
+
 TEST_F(AuthorityTest, PermanentMindsTheEtagInTheTrashToo) {
   const WorkspacePtr old = Create("fraud");
   Delete("fraud");

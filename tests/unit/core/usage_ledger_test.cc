@@ -276,6 +276,17 @@ TEST_F(UsageLedgerTest, EveryScanCorrectsTheCount) {
   EXPECT_EQ(ledger.over_quota_count(), 1);
 }
 
+TEST_F(UsageLedgerTest, AScanThatEndsAfterTheDeletionCountsNothing) {
+  EXPECT_OK(Write(10));
+  disk += {.file_count = 1, .size_bytes = 95};
+  during_scan = [this] {
+    clock.Advance(absl::Milliseconds(1));
+    ledger.Forget(*fraud);
+  };
+  EXPECT_OK(ledger.Scan(*fraud, false, Never));
+  EXPECT_EQ(ledger.over_quota_count(), 0);
+}
+
 TEST_F(UsageLedgerTest, WhatIsAddedDuringAScanIsNotForgotten) {
   EXPECT_OK(Write(10));
   during_scan = [this] { EXPECT_OK(Write(30)); };

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "absl/strings/cord.h"
 #include "google/rpc/error_details.pb.h"
 #include "mlops/workspace/v1/error_reason.pb.h"
 #include "proto/cpp/base/error.h"
@@ -196,6 +197,17 @@ TEST(WireStatus, HugeMetadataIsCutAndTheReasonKept) {
   EXPECT_EQ(got->reason, "FIELD_INVALID");
   EXPECT_EQ(got->retry_delay, absl::Seconds(3));
   EXPECT_GT(got->metadata.size(), 5u);
+}
+
+TEST(WireStatus, APayloadOfAnotherShapeIsNoError) {
+  for (const char* payload :
+       {"[]", "1", "nonsense", "{}", R"({"reason": 1})",
+        R"({"metadata": [], "retry_ms": "soon"})",
+        R"({"metadata": {"a": 1, "b": null}, "retry_ms": 1.5})"}) {
+    absl::Status status(StatusCode::kInternal, "odd");
+    status.SetPayload("mlops.workspace/error_info", absl::Cord(payload));
+    EXPECT_EQ(base::GetReason(status), "") << payload;
+  }
 }
 
 TEST(WireStatus, AMetadataKeyLargerThanAllIsLeftOut) {

@@ -181,8 +181,8 @@ TEST(ParseSpan, AddsDays) {
   EXPECT_EQ(ParseSpan("1d12h"), absl::Hours(36));
   EXPECT_EQ(ParseSpan("0"), absl::ZeroDuration());
   EXPECT_EQ(ParseSpan("inf"), absl::InfiniteDuration());
-  for (const char* text :
-       {"", "d", "90", "-1d", "1d-2h", "3 days", "1dd", "h", "12h1d"}) {
+  for (const char* text : {"", "d", "90", "-1d", "1d-2h", "3 days", "1dd", "h",
+                           "12h1d", "nand", "infd", "1e999d"}) {
     EXPECT_EQ(ParseSpan(text), std::nullopt) << text;
   }
 }
