@@ -12,6 +12,8 @@ export MLOPS_SYSROOT
 libraries=libgrpc++-dev,libprotobuf-dev,libabsl-dev,libc-ares-dev,libcli11-dev,libjemalloc-dev,libre2-dev
 libraries=$libraries,libspdlog-dev,libsqlite3-dev,libssl-dev,libstdc++-12-dev,libtomlplusplus-dev
 libraries=$libraries,libyaml-cpp-dev,nlohmann-json3-dev,zlib1g-dev
+# gRPC's CMake package insists on its own plugin, although the one of this machine runs.
+libraries=$libraries,protobuf-compiler-grpc
 [ -e "$MLOPS_SYSROOT/.complete" ] || {
   echo "installing the libraries for arm64 in $MLOPS_SYSROOT"
   rm -rf "$MLOPS_SYSROOT"
