@@ -49,10 +49,10 @@ call CreateWorkspace '{"project": "fraud", "workspace": {"metadata": {"stage": "
 call WriteArtifact '{"project": "fraud", "path": "models/m", "data": "aGVsbG8=", "finish": true}' |
   grep -q '"sha256": "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"' || fail "the checksum is wrong"
 call UpdateWorkspace '{"workspace": {"project": "fraud", "metadata": {"stage": "production"}}}' >/dev/null
-call ListWorkspaces '{"filter": "metadata.stage = production"}' | grep -q '"totalSize": "1"' || fail "the filter finds nothing"
+call ListWorkspaces '{"filter": "metadata.stage = production"}' | grep -q '"total_size": 1' || fail "the filter finds nothing"
 stop
 start
-call GetWorkspaceStatus '{"project": "fraud"}' | grep -q '"sizeBytes": "5"' || fail "the file is lost"
+call GetWorkspaceStatus '{"project": "fraud"}' | grep -q '"size_bytes": "5"' || fail "the file is lost"
 call DeleteWorkspace '{"project": "fraud", "force": true}' >/dev/null
 stop
 [ -z "$(ls "$base/base")" ] || fail "the workspace is still there"

@@ -32,6 +32,7 @@ ArchiveTarget: TypeAlias = Pathlike | IO[bytes]
 Progress: TypeAlias = Callable[[int], object]
 
 _CHUNK_BYTES = 1 << 20
+_AHEAD_BYTES = 16 << 20
 _QUEUED_MESSAGES = 2
 # Limit of the bytes kept of pieces that cannot be read twice, to send them again.
 _REPLAYED_BYTES = 4 << 20
@@ -260,7 +261,17 @@ class Source:
 
     def _read(self) -> bytes:
         assert self._file is not None
-        return self._file.read(_CHUNK_BYTES)
+        data = self._file.read(_CHUNK_BYTES)
+        # The server writes to a disk meanwhile, perhaps the same one: without this, the
+        # kernel reads too little ahead to keep both busy. Only real files can.
+        with suppress(OSError, AttributeError, ValueError):
+            os.posix_fadvise(
+                self._file.fileno(),
+                self._file.tell(),
+                _AHEAD_BYTES,
+                os.POSIX_FADV_WILLNEED,
+            )
+        return data
 
     def _keep(self, chunk: bytes) -> None:
         if self._replay is None:
