@@ -77,7 +77,7 @@ arm64: server ## cross-compile the server for aarch64, try it under qemu, and bu
 	@# Newer symbols of glibc than the tag promises would show in this list.
 	! aarch64-linux-gnu-objdump -T build/arm64/build/service/workspaced | grep -E 'GLIBC_2\.(3[5-9]|[4-9])'
 	@rm -rf build/wheels/arm64
-	$(BUILD_WHEEL) -w build/wheels/arm64 \
+	$(BUILD_WHEEL) -w build/wheels/arm64 --config-settings=cmake.define.STRIP=/usr/bin/aarch64-linux-gnu-strip \
 	  --config-settings=cmake.define.MLOPS_WORKSPACED=$(CURDIR)/build/arm64/build/service/workspaced ./client-python
 	$(PYTHON) -m wheel tags --remove --platform-tag manylinux_2_34_aarch64 build/wheels/arm64/*.whl
 	mv build/wheels/arm64/*.whl build/wheels
