@@ -504,7 +504,7 @@ def test_databases_are_consistent(base: Path) -> None:
 
 
 def test_permissions(base: Path, tmp_path: Path) -> None:
-    """Exports need view, imports edit, of the project that is created."""
+    """Exports need a viewer, imports an administrator of the new project."""
     tokens, policy = tmp_path / "tokens", tmp_path / "policy.yaml"
     tokens.touch(0o600)
     secrets = {
@@ -519,7 +519,7 @@ def test_permissions(base: Path, tmp_path: Path) -> None:
     policy.write_text(
         "bindings:\n"
         "  - {principal: reader, role: viewer, projects: ['*']}\n"
-        "  - {principal: writer, role: editor, projects: ['team-*']}\n"
+        "  - {principal: writer, role: admin, projects: ['team-*']}\n"
         f"  - {{principal: 'uid:{os.getuid()}', role: operator, projects: ['*']}}\n"
     )
     args = ("--tokens", str(tokens), "--policy", str(policy))
