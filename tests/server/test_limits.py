@@ -407,20 +407,20 @@ def _refuses(server: Server) -> bool:
 
 def test_an_upload_that_moves_is_finished(server_with_big_file: Server) -> None:
     with server_with_big_file.connect() as channel:
-        sent = threading.Semaphore(0)
 
         def messages() -> Iterator[pb.WriteArtifactRequest]:
             yield pb.WriteArtifactRequest(
                 project="p", path="models/x", upload_id="id", data=b"x"
             )
-            sent.release()
             for _ in range(20):
                 time.sleep(0.05)
                 yield pb.WriteArtifactRequest(data=b"x")
             yield pb.WriteArtifactRequest(finish=True)
 
         writing = Writing(_stub(channel), messages())
-        sent.acquire(timeout=_TIMEOUT_S)
+        # The server refuses a call that it has not begun when it is told to stop.
+        staged = server_with_big_file.base / "p/.uploads/id.part"
+        _eventually(staged.exists)
         server_with_big_file.terminate()
         assert writing.result().artifact.size_bytes == 21
     assert server_with_big_file.wait() == 0
@@ -431,17 +431,15 @@ def test_an_upload_that_stands_still_holds_nothing_up(
     server_with_big_file: Server, upload_id: str
 ) -> None:
     with server_with_big_file.connect() as channel:
-        done, sent = threading.Event(), threading.Event()
+        done = threading.Event()
 
         def messages() -> Iterator[pb.WriteArtifactRequest]:
             yield pb.WriteArtifactRequest(
                 project="p", path="models/x", upload_id=upload_id, data=b"abc"
             )
-            sent.set()
             done.wait(_TIMEOUT_S)
 
         writing = Writing(_stub(channel), messages())
-        sent.wait(_TIMEOUT_S)
         _eventually(lambda: (server_with_big_file.base / "p/.uploads").exists())
         server_with_big_file.terminate()
         # wait() raises after 30 s, well before the drain timeout of 60 s.
