@@ -18,10 +18,8 @@
 #include "proto/cpp/base/error.h"
 #include "proto/cpp/base/status_macros.h"
 #include "proto/cpp/base/unique_fd.h"
-#include "service/catalog/usage_scan.h"
 #include "service/core/errors.h"
 #include "service/core/layout.h"
-#include "service/core/name_policy.h"
 #include "service/rpc/watch_stream.h"
 #include "service/server/base_directory.h"
 #include "service/server/grpc_settings.h"
@@ -83,10 +81,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
   RETURN_IF_ERROR(server->Listen());
   RETURN_IF_ERROR(server->OpenLog());
   RETURN_IF_ERROR(server->OpenAudit());
-  RETURN_IF_ERROR(server->OpenBase());
-  RETURN_IF_ERROR(server->OpenCatalog());
-  RETURN_IF_ERROR(server->OpenLeases());
-  RETURN_IF_ERROR(server->MakeCore());
+  RETURN_IF_ERROR(server->OpenStore());
   server->MakeCalls();
   server->MakeServices();
   RETURN_IF_ERROR(server->StartGrpc());
@@ -264,111 +259,19 @@ absl::Status Server::CheckMayChange() {
   return config_.read_only ? core::ReadOnly(base_path_) : absl::OkStatus();
 }
 
-absl::Status Server::OpenBase() {
+absl::Status Server::OpenStore() {
   ASSIGN_OR_RETURN(
-      base_, fs::OpenBaseDir(base_path_, {.portable = config_.portable_fs,
-                                          .on_sync = metrics_.on_sync()}));
-  health_ =
-      std::make_shared<core::DiskHealth>([this] { return CheckMayChange(); });
+      store_, Store::Open({.config = &config_,
+                           .base_path = base_path_,
+                           .may_change = [this] { return CheckMayChange(); },
+                           .report =
+                               [this](absl::string_view what,
+                                      const absl::Status& problem) {
+                                 Report(what, problem);
+                               },
+                           .log = log_.get(),
+                           .metrics = &metrics_}));
   return absl::OkStatus();
-}
-
-absl::Status Server::OpenCatalog() {
-  auto catalog = catalog::FileCatalog::Open(
-      base_, base_path_,
-      {.purge_delay = config_.purge_delay,
-       .log = [this](absl::string_view line) { log_->Warning(line); },
-       .changes = &changes_,
-       .health = health_,
-       .read_only = config_.read_only});
-  if (!catalog.ok()) {
-    return Refusal(absl::StrCat("cannot read the base directory ", base_path_,
-                                ": ", catalog.status().message()));
-  }
-  catalog_ = *std::move(catalog);
-  return absl::OkStatus();
-}
-
-absl::Status Server::OpenLeases() {
-  lease_files_ = std::make_unique<catalog::LeaseFiles>(base_, health_);
-  leases_ = std::make_unique<core::Leases>(
-      core::Leases::Options{.store = lease_files_.get(),
-                            .await_changes =
-                                [this](const core::ProjectName& project) {
-                                  artifacts_->AwaitChanges(project);
-                                },
-                            .on_change =
-                                [this](const core::ProjectName& project) {
-                                  catalog_->Announce(project);
-                                },
-                            .read_only = config_.read_only});
-  // A read-only server ignores the leases, because only the server that may
-  // change the base knows them.
-  if (config_.read_only) return absl::OkStatus();
-  // A lease that cannot be read must not prevent the start.
-  auto stored = lease_files_->Load([this](const absl::Status& problem) {
-    Report("cannot read a lease", problem);
-  });
-  if (!stored.ok()) {
-    return Refusal(absl::StrCat("cannot read the leases of ", base_path_, ": ",
-                                stored.status().message()));
-  }
-  for (const core::StoredLease& lease : *stored) leases_->Restore(lease);
-  return absl::OkStatus();
-}
-
-absl::Status Server::MakeCore() {
-  auto names = core::NamePolicy::Parse(config_.project_pattern);
-  if (!names.ok())
-    return Refusal(
-        absl::StrCat("--project-pattern ", names.status().message()));
-  // A read-only server cannot purge, so its guard is disabled.
-  space_guard_ = std::make_unique<SpaceGuard>(SpaceGuard::Options{
-      .min_free_bytes = config_.read_only ? 0 : config_.min_free_bytes,
-      .purge_early = config_.purge_early,
-      .free_bytes = [this] { return FreeBytes(base_path_); },
-      .is_removing = [this] { return catalog_->counts().removing > 0; },
-      .purge_oldest = [this] { return catalog_->PurgeOldest(); },
-      .log = [this](absl::string_view line) { log_->Warning(line); }});
-  ledger_ = std::make_shared<core::UsageLedger>(
-      metrics_.Measured(
-          catalog::MakeUsageScanner(base_, base_path_, base::SystemClock())),
-      core::UsageLedger::Options{
-          .on_flip = [this](const core::Workspace& workspace) {
-            catalog_->Announce(workspace.project);
-          }});
-  artifacts_ = std::make_unique<artifacts::Artifacts>(
-      catalog_.get(), base_,
-      artifacts::UploadOptions{
-          .health = health_, .ledger = ledger_, .leases = leases_.get()});
-  // Scan through the ledger, which learns from every result.
-  authority_ = std::make_unique<core::Authority>(
-      catalog_.get(),
-      [this](const core::Workspace& workspace, bool counts_only,
-             core::Cancelled cancelled) {
-        return ledger_->Scan(workspace, counts_only, cancelled);
-      },
-      base_path_, base::SystemClock(), base::SystemSteadyClock(),
-      leases_.get());
-  authority_->SetUsageLedger(ledger_.get());
-  authority_->SetNamePolicy(*std::move(names));
-  stage_ = std::make_unique<artifacts::Stage>(base_, health_);
-  templates_ = std::make_unique<artifacts::Templates>(base_, stage_.get());
-  authority_->SetTemplates(templates_.get(), config_.default_template);
-  archives_ = std::make_unique<archive::Archives>(
-      authority_.get(), stage_.get(), base_, base_path_);
-  WarnOfTemplate();
-  return absl::OkStatus();
-}
-
-void Server::WarnOfTemplate() {
-  if (config_.default_template.empty() || config_.read_only) return;
-  const auto loaded = templates_->Load(config_.default_template);
-  // Only warn, because requests that name another template still work.
-  if (loaded.ok()) return;
-  log_->Warning(absl::StrCat(
-      "no workspace can be created without the name of a template: ",
-      "--default-template: ", loaded.status().message()));
 }
 
 rpc::PeerFacts Server::PeerFacts() const {
@@ -415,39 +318,39 @@ void Server::MakeCalls() {
 void Server::MakeServices() {
   receive_quota_ = std::make_unique<rpc::ReceiveQuota>();
   artifact_streams_ = std::make_unique<rpc::ArtifactStreams>(
-      artifacts_.get(), calls_.get(), stream_workers_.get(),
+      &store_->artifacts(), calls_.get(), stream_workers_.get(),
       receive_quota_.get(), config_.max_artifact_streams);
   archive_streams_ = std::make_unique<rpc::ArchiveStreams>(
-      archives_.get(), calls_.get(), whole_file_workers_.get(),
+      &store_->archives(), calls_.get(), whole_file_workers_.get(),
       receive_quota_.get(), &transfer_slots_);
   watches_ = std::make_unique<rpc::WatchHub>(
-      catalog_.get(), &changes_,
+      &store_->catalog(), &store_->changes(),
       rpc::WatchHub::Options{
           .max_watchers = static_cast<size_t>(config_.max_watchers),
           .lease_of =
               [this](const core::Workspace& workspace) {
-                return authority_->LeaseOf(workspace);
+                return store_->authority().LeaseOf(workspace);
               },
           .is_over_quota =
               [this](const core::Workspace& workspace) {
-                return ledger_->is_over(workspace);
+                return store_->ledger().is_over(workspace);
               }});
   std::vector<std::string> features;
   if (config_.read_only) features.emplace_back("read-only");
   if (!config_.project_pattern.empty())
     features.emplace_back("project-pattern");
   service_ = std::make_unique<rpc::WorkspaceService>(
-      rpc::ServiceParts{.authority = authority_.get(),
+      rpc::ServiceParts{.authority = &store_->authority(),
                         .artifacts = artifact_streams_.get(),
                         .archives = archive_streams_.get(),
                         .watches = watches_.get(),
                         .calls = calls_.get(),
-                        .templates = templates_.get(),
-                        .clones = {.authority = authority_.get(),
-                                   .stage = stage_.get(),
+                        .templates = &store_->templates(),
+                        .clones = {.authority = &store_->authority(),
+                                   .stage = &store_->stage(),
                                    .slots = &transfer_slots_,
                                    .workers = clone_workers_.get(),
-                                   .base = base_}},
+                                   .base = store_->base()}},
       rpc::ServerFacts{.version = std::string(kVersion),
                        .base_path = base_path_,
                        .start_time = absl::Now(),
@@ -465,7 +368,7 @@ absl::Status Server::StartGrpc() {
   server_->GetHealthCheckService()->SetServingStatus(
       rpc::pb::WorkspaceService::service_full_name(), true);
   // The health service exists now, so a disk failure can change it.
-  health_->SetListener(
+  store_->health().SetListener(
       [this](const absl::Status& failure) { StopServing(failure); });
   return absl::OkStatus();
 }
@@ -484,12 +387,12 @@ absl::Status Server::StartMetrics() {
 }
 
 void Server::WatchParts() {
-  metrics_.Watch({.catalog = catalog_.get(),
-                  .authority = authority_.get(),
-                  .ledger = ledger_.get(),
-                  .space_guard = space_guard_.get(),
-                  .artifacts = artifacts_.get(),
-                  .health = health_.get(),
+  metrics_.Watch({.catalog = &store_->catalog(),
+                  .authority = &store_->authority(),
+                  .ledger = &store_->ledger(),
+                  .space_guard = &store_->space_guard(),
+                  .artifacts = &store_->artifacts(),
+                  .health = &store_->health(),
                   .workers = workers_.get(),
                   .whole_file_workers = whole_file_workers_.get(),
                   .stream_workers = stream_workers_.get(),
@@ -513,7 +416,7 @@ absl::Status Server::CheckReady() {
   if (!started_) return absl::UnavailableError("the server is starting");
   if (draining_) return absl::UnavailableError("the server is shutting down");
   if (IsLost()) return absl::UnavailableError("the server has lost its base");
-  if (!health_->ok())
+  if (!store_->health().ok())
     return absl::UnavailableError("the disk failed, so changes are refused");
   return absl::OkStatus();
 }
@@ -542,12 +445,12 @@ Server::~Server() {
   acceptor_->Stop();
   server_->Shutdown(absl::ToChronoTime(absl::Now() + kStreamGrace));
   server_->Wait();
-  health_->SetListener(nullptr);
+  store_->health().SetListener(nullptr);
   // Stop the threads that use the parts before the checkpoint is written.
   metrics_http_.reset();
   maintainer_.reset();
   Report("cannot save the checkpoint",
-         catalog_->SaveCheckpoint(/*closing=*/true));
+         store_->catalog().SaveCheckpoint(/*closing=*/true));
   acceptor_.reset();
   // Keep one byte, so that the next server can write its content even if the
   // disk is full.
@@ -622,7 +525,7 @@ bool Server::ShouldLeave() const {
   // Zero means that a call is running.
   const absl::Duration idle = calls_->IdleTime();
   return idle > config_.idle_timeout ||
-         (idle > absl::ZeroDuration() && !health_->ok());
+         (idle > absl::ZeroDuration() && !store_->health().ok());
 }
 
 }  // namespace mlops::server

@@ -11,20 +11,10 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "grpcpp/server.h"
-#include "service/artifacts/artifacts.h"
-#include "service/artifacts/stage.h"
-#include "service/artifacts/templates.h"
 #include "service/auth/gate.h"
 #include "service/base/thread_pool.h"
-#include "service/catalog/file_catalog.h"
-#include "service/catalog/lease_files.h"
 #include "service/catalog/upkeep.h"
-#include "service/core/authority.h"
-#include "service/core/change_log.h"
-#include "service/core/disk_health.h"
-#include "service/core/usage_ledger.h"
 #include "service/fs/base_lock.h"
-#include "service/fs/dir.h"
 #include "service/observe/audit.h"
 #include "service/observe/log.h"
 #include "service/observe/reload_metrics.h"
@@ -43,7 +33,7 @@
 #include "service/server/maintainer.h"
 #include "service/server/metrics_http.h"
 #include "service/server/server_metrics.h"
-#include "service/server/space_guard.h"
+#include "service/server/store.h"
 
 namespace mlops::server {
 
@@ -110,12 +100,7 @@ class Server {
   absl::Status Listen();
   absl::Status OpenLog();
   absl::Status OpenAudit();
-  absl::Status OpenBase();
-  absl::Status OpenCatalog();
-  absl::Status OpenLeases();
-  absl::Status MakeCore();
-  // Logs a warning if the default template cannot be used.
-  void WarnOfTemplate();
+  absl::Status OpenStore();
   rpc::PeerFacts PeerFacts() const;
   void MakeCalls();
   void MakeServices();
@@ -180,22 +165,9 @@ class Server {
   std::unique_ptr<fs::BaseLock> lock_;
   std::unique_ptr<observe::Log> log_;
   std::unique_ptr<observe::AuditLog> audit_;  // Null without an audit log.
-  // Shared by all code that reads or changes the base.
-  std::shared_ptr<fs::Dir> base_;
-  std::shared_ptr<core::DiskHealth> health_;
-  core::ChangeLog changes_;
-  std::unique_ptr<catalog::FileCatalog> catalog_;
-  std::unique_ptr<SpaceGuard> space_guard_;
-  std::shared_ptr<core::UsageLedger> ledger_;
-  std::unique_ptr<catalog::LeaseFiles> lease_files_;
-  std::unique_ptr<core::Leases> leases_;
-  std::unique_ptr<artifacts::Artifacts> artifacts_;
-  std::unique_ptr<artifacts::Stage> stage_;
-  std::unique_ptr<artifacts::Templates> templates_;
+  std::unique_ptr<Store> store_;
   std::unique_ptr<catalog::Upkeep> upkeep_;
   std::unique_ptr<Maintainer> maintainer_;
-  std::unique_ptr<core::Authority> authority_;
-  std::unique_ptr<archive::Archives> archives_;
   std::unique_ptr<base::ThreadPool> workers_;
   std::unique_ptr<base::ThreadPool> whole_file_workers_;
   // Separate from workers_, because the sync of a large file takes long.

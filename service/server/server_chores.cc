@@ -29,7 +29,7 @@ constexpr absl::Duration kCertificateInterval = absl::Hours(1);
 
 void Server::StartChores() {
   upkeep_ = std::make_unique<catalog::Upkeep>(
-      catalog_.get(),
+      &store_->catalog(),
       fs::MakeWatcher(base_path_, core::layout::kRecord,
                       {.portable = config_.portable_fs}),
       catalog::Upkeep::Options{});
@@ -54,7 +54,9 @@ std::vector<Maintainer::Chore> Server::Chores() {
        .run = [this] { return upkeep_->SweepTrash(); }},
       {.failure = "cannot end leases",
        .run =
-           [this] { return authority_->EndExpiredLeases(), absl::OkStatus(); }},
+           [this] {
+             return store_->authority().EndExpiredLeases(), absl::OkStatus();
+           }},
       {.failure = "no longer serving", .run = [this] { return WatchBase(); }},
       // Retry, because the disk may have been full before.
       {.failure = "cannot write the lock file",
@@ -71,10 +73,13 @@ std::vector<Maintainer::Chore> Server::Chores() {
            },
        .interval = kDiskInterval},
       {.failure = "too little space on the disk",
-       .run = [this] { return space_guard_->Check(); },
+       .run = [this] { return store_->space_guard().Check(); },
        .interval = kSpaceInterval},
       {.failure = "cannot sweep the artifacts",
-       .run = [this] { return artifacts_->SweepSome(), absl::OkStatus(); }},
+       .run =
+           [this] {
+             return store_->artifacts().SweepSome(), absl::OkStatus();
+           }},
       {.failure = "cannot save the checkpoint",
        .run = [this] { return upkeep_->SaveCheckpoint(); },
        .max_share = kShareOfLongChores},
@@ -88,7 +93,7 @@ absl::Status Server::Announce() {
   RETURN_IF_ERROR(lock_->MakeFile());
   RETURN_IF_ERROR(lock_->WriteContent(OwnerContent(addresses_)));
   // Best effort, but retry if the disk is full.
-  if (absl::Status written = WriteGitignore(*base_);
+  if (absl::Status written = WriteGitignore(*store_->base());
       absl::IsResourceExhausted(written))
     return written;
   announced_ = true;
