@@ -21,10 +21,11 @@ using core::Workspace;
 
 namespace {
 
-// The first line. The base path follows, then the unreachable projects, the
-// history, and the records in blocks, which threads can decode in parallel. The
-// CRC-32 and the length precede each part after the base path.
-constexpr absl::string_view kMagic = "mlops-workspace checkpoint 4\n";
+// The first line. The base path and the number of blocks follow, then the
+// unreachable projects, the history, and the records in blocks, which threads
+// can decode in parallel. The CRC-32 and the length precede each part after the
+// number of blocks.
+constexpr absl::string_view kMagic = "mlops-workspace checkpoint 5\n";
 // The beginning of checkpoints of all versions.
 constexpr absl::string_view kAnyMagic = "mlops-workspace checkpoint ";
 constexpr size_t kRecordsPerBlock = 1024;
@@ -161,6 +162,9 @@ std::string EncodeCheckpoint(const std::vector<SavedRecord>& records,
                              const SavedHistory& history) {
   Writer out;
   out.Text(base_path);
+  // Tells a reader whether whole blocks are missing at the end.
+  out.Int(static_cast<int64_t>((records.size() + kRecordsPerBlock - 1) /
+                               kRecordsPerBlock));
   const auto part = [&out](absl::string_view bytes) {
     out.Int(Crc32(bytes));
     out.Text(bytes);
@@ -202,6 +206,7 @@ Checkpoint::Checkpoint(absl::string_view bytes, absl::string_view base_path)
   if (!absl::ConsumePrefix(&bytes, kMagic)) return;
   Reader in(bytes);
   if (in.Text() != base_path) return;
+  const int64_t block_count = in.Int();
   bool intact = true;
   const auto part = [&] {
     const int64_t crc = in.Int();
@@ -216,9 +221,10 @@ Checkpoint::Checkpoint(absl::string_view bytes, absl::string_view base_path)
     const int64_t crc = in.Int();
     blocks.push_back({.bytes = in.Text(), .crc = crc});
   }
-  // A file that ends within a block may lack later blocks too, so drop them
-  // all. Decode() checks the CRC of each block.
+  // The history belongs to all records, so without some of the blocks it would
+  // report their workspaces as new. Decode() checks the CRC of each block.
   if (!in.ok() || !intact) return;
+  if (block_count != static_cast<int64_t>(blocks.size())) return;
   usable_ = true;
   blocks_ = std::move(blocks);
   history_.changes = std::string(changes);
