@@ -287,6 +287,10 @@ class FileCatalog : public core::Catalog {
   // without a record.
   absl::Status MakeRoom(const core::ProjectName& project,
                         const std::string& name) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Returns DATA_LOSS/WORKSPACE_CORRUPT if a workspace in the trash has lost
+  // its record.
+  absl::Status CheckRestorable(const core::Workspace& deleted,
+                               const std::string& trash_name) const;
   absl::Status CheckDeletable(
       const core::DeleteChange& change,
       const absl::StatusOr<core::WorkspacePtr>& current);

@@ -502,6 +502,21 @@ absl::StatusOr<CommitResult> FileCatalog::RemoveForGood(
   }
 }
 
+// Without a record, the directory would come back but be no workspace.
+absl::Status FileCatalog::CheckRestorable(const Workspace& deleted,
+                                          const std::string& trash_name) const {
+  const auto dir = trash_->OpenDir(trash_name);
+  // Move() reports the missing directory.
+  if (!dir.ok()) return absl::OkStatus();
+  if (!absl::IsNotFound((*dir)->Stat(core::layout::kRecord).status()))
+    return absl::OkStatus();
+  return core::WorkspaceCorrupt(
+      deleted.project.str(),
+      absl::StrCat(deleted.root_path, "/", core::layout::kRecord), 0,
+      "was removed from the trash by hand; put it back, or move the directory "
+      "out of the trash and create the workspace, which adopts it");
+}
+
 absl::StatusOr<CommitResult> FileCatalog::Apply(
     const core::UndeleteChange& change) {
   const std::string& project = change.project.str();
@@ -515,6 +530,7 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(
   if (deleted == nullptr || IsHiddenName(TrashNameOf(*deleted)))
     return core::NotInTrash(project, change.uid, options_.purge_delay);
   const std::string trash_name = TrashNameOf(*deleted);
+  RETURN_IF_ERROR(CheckRestorable(*deleted, trash_name));
   const absl::Status renamed = Move(*trash_, trash_name, *base_, project);
   // The name is taken by a workspace, or by an entry that has no uid.
   if (absl::IsAlreadyExists(renamed)) {

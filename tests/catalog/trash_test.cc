@@ -385,6 +385,22 @@ TEST_P(ServerDirs, ATrashEmptiedByHandIsNotFound) {
   EXPECT_THAT(Listed(true), IsEmpty());
 }
 
+TEST_P(ServerDirs, ADirectoryWithoutItsRecordStaysInTheTrash) {
+  MakeDeleted("fraud");
+  const std::string trash_name = TrashNameOf("fraud");
+  const std::string record =
+      absl::StrCat(".trash/", trash_name, "/workspace.yaml");
+  const std::string text = base().ReadFile(record);
+  base().Remove(record);
+  EXPECT_THAT(catalog().Commit(UndeleteChange{.project = Project("fraud")}),
+              AllOf(IsError(StatusCode::kDataLoss, "WORKSPACE_CORRUPT"),
+                    HasMessage(HasSubstr(record))));
+  EXPECT_THAT(NamesIn(".trash"), ElementsAre(trash_name));
+  base().WriteFile(record, text);
+  EXPECT_TRUE(
+      catalog().Commit(UndeleteChange{.project = Project("fraud")}).ok());
+}
+
 TEST_P(ServerDirs, StrangeThingsInTheTrashAreLeftAlone) {
   for (const char* name : {"notes.txt", "1.2", "x.uid.fraud", "-5.uid.fraud",
                            "5..fraud", "5.uid..hidden", "5-.uid.fraud",
