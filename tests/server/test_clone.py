@@ -15,6 +15,7 @@ import pytest
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 from mlops.workspace.v1.workspace_service_pb2_grpc import WorkspaceServiceStub
 
+from conformance.players import rpc_error
 from server.run import answer, call
 from support.server import Server
 
@@ -302,12 +303,16 @@ def test_too_many_clones_are_refused(base: Path) -> None:
             store.execute("CREATE TABLE t (n)")
             store.commit()
             store.execute("BEGIN EXCLUSIVE")
-            # Four of them run; the others wait.
-            streams = [_start(channel, f"copy-{i}") for i in range(16)]
-            _wait(lambda: len(_staged(base)) == 4)
-            assert _reason(server, "more") == "OVERLOADED"
+            # Four of them run, twelve wait, and the server refuses the others.
+            streams = [_start(channel, f"copy-{i}") for i in range(20)]
+            _wait(lambda: sum(stream.done() for stream in streams) == 4)
             for stream in streams:
-                stream.cancel()
+                if not stream.done():
+                    stream.cancel()
+                    continue
+                with pytest.raises(grpc.RpcError) as caught:
+                    list(stream)
+                assert rpc_error(caught.value).infos[0].reason == "OVERLOADED"
             store.rollback()
         _wait(lambda: not _staged(base))
 
