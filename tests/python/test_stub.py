@@ -46,11 +46,13 @@ def test_nonsense_is_an_error(message: bytes) -> None:
     [
         pb.WriteArtifactRequest(),
         pb.WriteArtifactRequest(project="p", offset=3, finish=True),
+        pb.ImportWorkspaceRequest(),
+        pb.ImportWorkspaceRequest(project="p", request_id="id"),
     ],
 )
 def test_data_is_put_behind_what_else_a_message_says(
-    head: pb.WriteArtifactRequest, size: int
+    head: pb.WriteArtifactRequest | pb.ImportWorkspaceRequest, size: int
 ) -> None:
-    whole = pb.WriteArtifactRequest(data=bytes(size))
+    whole = type(head)(data=bytes(size))
     whole.MergeFrom(head)
-    assert pb.WriteArtifactRequest.FromString(build_data(head, bytes(size))) == whole
+    assert type(head).FromString(build_data(head, bytes(size))) == whole

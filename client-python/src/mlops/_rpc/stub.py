@@ -14,7 +14,6 @@ from mlops.workspace.v1.workspace_service_pb2_grpc import WorkspaceServiceStub
 _SERVICE = pb.DESCRIPTOR.services_by_name["WorkspaceService"].full_name
 _LENGTH_DELIMITED = 2
 _READ_TAG = pb.ReadArtifactResponse.DATA_FIELD_NUMBER << 3 | _LENGTH_DELIMITED
-_WRITE_TAG = pb.WriteArtifactRequest.DATA_FIELD_NUMBER << 3 | _LENGTH_DELIMITED
 _MAX_VARINT_BYTES = 5  # Enough for a length below 2 GiB.
 
 
@@ -66,6 +65,13 @@ class Stub(WorkspaceServiceStub):
             f"/{_SERVICE}/WriteArtifact",
             response_deserializer=pb.WriteArtifactResponse.FromString,
         )
+        # ImportWorkspace with messages from build_data().
+        self.import_data: grpc.StreamStreamMultiCallable[
+            bytes, pb.ImportWorkspaceResponse
+        ] = channel.stream_stream(
+            f"/{_SERVICE}/ImportWorkspace",
+            response_deserializer=pb.ImportWorkspaceResponse.FromString,
+        )
         if credentials.has_token:
             for name, method in list(vars(self).items()):
                 setattr(self, name, _Authorized(method, credentials))
@@ -89,10 +95,12 @@ def parse_data(message: bytes) -> memoryview | pb.ReadArtifactResponse:
     return pb.ReadArtifactResponse.FromString(message)
 
 
-def build_data(head: pb.WriteArtifactRequest, data: bytes | memoryview) -> bytes:
+def build_data(
+    head: pb.WriteArtifactRequest | pb.ImportWorkspaceRequest, data: bytes | memoryview
+) -> bytes:
     """Return the encoded message `head`, which has no data, with `data` added."""
     prefix = bytearray(head.SerializeToString())
-    prefix.append(_WRITE_TAG)
+    prefix.append(head.DATA_FIELD_NUMBER << 3 | _LENGTH_DELIMITED)
     size = len(data)
     while size > 0x7F:
         prefix.append(size & 0x7F | 0x80)

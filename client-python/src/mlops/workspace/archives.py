@@ -19,7 +19,7 @@ from mlops._rpc.channel import STREAM_S
 from mlops._rpc.connection import Connection
 from mlops._rpc.errors import WorkspaceError
 from mlops._rpc.fork_gate import GATE, PAUSE_S
-from mlops._rpc.stub import Stub
+from mlops._rpc.stub import Stub, build_data
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
 Pathlike: TypeAlias = str | os.PathLike[str]
@@ -32,7 +32,6 @@ ArchiveTarget: TypeAlias = Pathlike | IO[bytes]
 Progress: TypeAlias = Callable[[int], object]
 
 _CHUNK_BYTES = 1 << 20
-_AHEAD_BYTES = 16 << 20
 _QUEUED_MESSAGES = 2
 # Limit of the bytes kept of pieces that cannot be read twice, to send them again.
 _REPLAYED_BYTES = 4 << 20
@@ -220,9 +219,9 @@ class Source:
         Raises:
             WorkspaceError: It was read before, and cannot be read again.
         """
-        if self._file is not None:
-            self._file.seek(self._start)
-            yield from iter(lambda: self._read(), b"")
+        if (file := self._file) is not None:
+            file.seek(self._start)
+            yield from iter(lambda: file.read(_CHUNK_BYTES), b"")
             return
         if self._replay is None:
             raise WorkspaceError(
@@ -258,20 +257,6 @@ class Source:
         if not isinstance(project, str):
             raise _invalid("has no project")
         return project
-
-    def _read(self) -> bytes:
-        assert self._file is not None
-        data = self._file.read(_CHUNK_BYTES)
-        # The server writes to a disk meanwhile, perhaps the same one: without this, the
-        # kernel reads too little ahead to keep both busy. Only real files can.
-        with suppress(OSError, AttributeError, ValueError):
-            os.posix_fadvise(
-                self._file.fileno(),
-                self._file.tell(),
-                _AHEAD_BYTES,
-                os.POSIX_FADV_WILLNEED,
-            )
-        return data
 
     def _keep(self, chunk: bytes) -> None:
         if self._replay is None:
@@ -337,19 +322,17 @@ class Import:
         stream = _ImportStream(stub)
         GATE.watch(stream)
         try:
-            head = pb.ImportWorkspaceRequest()
-            head.CopyFrom(self._head)
+            head = self._head
             for piece in self._source.pieces():
-                head.data = piece
                 # If the call has ended early, result() reports why.
-                if not stream.put(head):
+                if not stream.put(build_data(head, piece)):
                     break
                 head = pb.ImportWorkspaceRequest()
                 self._report(stream.last.offset)
             else:
                 # Even an empty archive names the workspace.
-                if head.project:
-                    stream.put(head)
+                if head is self._head:
+                    stream.put(head.SerializeToString())
                 stream.close()
             response = stream.result()
         finally:
@@ -373,15 +356,15 @@ class _ImportStream:
 
     def __init__(self, stub: Stub) -> None:
         self._changed = threading.Condition()
-        self._messages: deque[pb.ImportWorkspaceRequest] = deque()
+        self._messages: deque[bytes] = deque()
         self._closed = False
         self._ended = False
         self._error: grpc.RpcError | None = None
         self.last = pb.ImportWorkspaceResponse()
-        self._call: Any = stub.ImportWorkspace(iter(self), timeout=STREAM_S)
+        self._call: Any = stub.import_data(iter(self), timeout=STREAM_S)
         threading.Thread(target=self._read, name="mlops-import", daemon=True).start()
 
-    def put(self, message: pb.ImportWorkspaceRequest) -> bool:
+    def put(self, message: bytes) -> bool:
         """Queue a message, waiting for room; return False if the call has ended."""
         with self._changed:
             self._changed.wait_for(
@@ -436,7 +419,7 @@ class _ImportStream:
             self._error, self._closed, self._ended = error, True, True
             self._changed.notify_all()
 
-    def __iter__(self) -> Iterator[pb.ImportWorkspaceRequest]:
+    def __iter__(self) -> Iterator[bytes]:
         while True:
             with self._changed:
                 self._changed.wait_for(
