@@ -287,8 +287,8 @@ class FileCatalog : public core::Catalog {
   // without a record.
   absl::Status MakeRoom(const core::ProjectName& project,
                         const std::string& name) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Returns DATA_LOSS/WORKSPACE_CORRUPT if a workspace in the trash has lost
-  // its record.
+  // Returns DATA_LOSS/WORKSPACE_CORRUPT if `deleted`, which is in the trash as
+  // `trash_name`, has no record there.
   absl::Status CheckRestorable(const core::Workspace& deleted,
                                const std::string& trash_name) const;
   absl::Status CheckDeletable(

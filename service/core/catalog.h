@@ -96,7 +96,8 @@ struct DeleteChange {
 };
 // Moves a workspace back from the trash: the one with `uid`, or the one that
 // was deleted last if `uid` is "". Returns ALREADY_EXISTS/WORKSPACE_EXISTS if
-// the name is taken.
+// the name is taken, and DATA_LOSS/WORKSPACE_CORRUPT if the record is missing,
+// so that the workspace stays in the trash, or cannot be read.
 struct UndeleteChange {
   ProjectName project;
   std::string uid;

@@ -115,15 +115,16 @@ void CheckDeleted(const BaseView& base, const std::string& path,
   const std::string problem = ProblemInTrash(base, path, name);
   // The workspace may have been restored or purged meanwhile.
   if (problem.empty() || !base.dir.Stat(path).ok()) return;
-  findings.Add({.severity = Severity::kWarning,
-                .code = "trash-record-corrupt",
-                .project = name.project.str(),
-                .path = absl::StrCat(path, "/", layout::kRecord),
-                .problem = absl::StrCat(
-                    "cannot be read, so the workspace would be restored "
-                    "unreadable: ",
-                    problem),
-                .fix = "Repair the record by hand before you undelete it"});
+  findings.Add(
+      {.severity = Severity::kWarning,
+       .code = "trash-record-corrupt",
+       .project = name.project.str(),
+       .path = absl::StrCat(path, "/", layout::kRecord),
+       .problem = absl::StrCat(
+           "cannot be read, so the workspace could not be used after a "
+           "restore: ",
+           problem),
+       .fix = "Repair the record by hand before you undelete it"});
 }
 
 }  // namespace

@@ -23,10 +23,15 @@ absl::StatusOr<std::unique_ptr<Store>> Store::Open(Options options) {
 }
 
 absl::Status Store::OpenBase() {
-  ASSIGN_OR_RETURN(base_,
-                   fs::OpenBaseDir(options_.base_path,
-                                   {.portable = config().portable_fs,
-                                    .on_sync = options_.metrics->on_sync()}));
+  auto base = fs::OpenBaseDir(options_.base_path,
+                              {.portable = config().portable_fs,
+                               .on_sync = options_.metrics->on_sync()});
+  if (!base.ok()) {
+    return Refusal(absl::StrCat("cannot open the base directory ",
+                                options_.base_path, ": ",
+                                base.status().message()));
+  }
+  base_ = *std::move(base);
   health_ = std::make_shared<core::DiskHealth>(options_.may_change);
   return absl::OkStatus();
 }

@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -46,9 +47,8 @@ class Store {
 
   // Opens the base, sweeps what a crash has left, and reads all records and
   // leases. The caller must hold the lock of the base. Returns
-  // FAILED_PRECONDITION with a sentence for the operator if the base cannot be
-  // read or --project-pattern is invalid, or the error of opening the
-  // directory.
+  // FAILED_PRECONDITION with a sentence for the operator if the base or its
+  // leases cannot be read, or if --project-pattern is invalid.
   static absl::StatusOr<std::unique_ptr<Store>> Open(Options options);
 
   const std::shared_ptr<fs::Dir>& base() const { return base_; }

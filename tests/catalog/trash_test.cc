@@ -392,10 +392,13 @@ TEST_P(ServerDirs, ADirectoryWithoutItsRecordStaysInTheTrash) {
       absl::StrCat(".trash/", trash_name, "/workspace.yaml");
   const std::string text = base().ReadFile(record);
   base().Remove(record);
-  EXPECT_THAT(catalog().Commit(UndeleteChange{.project = Project("fraud")}),
-              AllOf(IsError(StatusCode::kDataLoss, "WORKSPACE_CORRUPT"),
-                    HasMessage(HasSubstr(record))));
-  EXPECT_THAT(NamesIn(".trash"), ElementsAre(trash_name));
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_THAT(catalog().Commit(UndeleteChange{.project = Project("fraud")}),
+                AllOf(IsError(StatusCode::kDataLoss, "WORKSPACE_CORRUPT"),
+                      HasMessage(HasSubstr(record))));
+    EXPECT_THAT(NamesIn(".trash"), ElementsAre(trash_name));
+    files.Reopen();
+  }
   base().WriteFile(record, text);
   EXPECT_TRUE(
       catalog().Commit(UndeleteChange{.project = Project("fraud")}).ok());

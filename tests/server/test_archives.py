@@ -224,6 +224,44 @@ def _failing(content: bytes) -> Iterator[bytes]:
     raise ValueError("the source broke")
 
 
+def test_text_is_neither_source_nor_target(base: Path, tmp_path: Path) -> None:
+    class Exhausted:
+        def read(self, size: int) -> None: ...
+
+    with Server(base) as server, _manager(server) as manager:
+        manager.create_workspace("fraud")
+        (tmp_path / "text").write_text("abc")
+        with open(tmp_path / "text") as file:
+            for source in (
+                file,
+                io.StringIO("abc"),
+                ["abc"],
+                [7],
+                7,
+                None,
+                Exhausted(),
+            ):
+                with pytest.raises(WorkspaceError, match="source") as caught:
+                    manager.import_workspace(source, "copy")  # type: ignore[arg-type]
+                assert caught.value.details["reason"] == "FIELD_INVALID"
+        with open(tmp_path / "target", "w") as file:
+            for target in (file, io.StringIO(), None, 7):
+                with pytest.raises(WorkspaceError, match="target") as caught:
+                    manager.export_workspace("fraud", target)  # type: ignore[arg-type]
+                assert caught.value.details["reason"] == "FIELD_INVALID"
+        assert [each.project_name for each in manager.list_workspaces()] == ["fraud"]
+
+
+def test_a_piece_of_large_items_is_cut_by_bytes(base: Path) -> None:
+    with Server(base) as server, _manager(server) as manager:
+        manager.create_workspace("fraud")
+        (base / "fraud/models/x").write_bytes(os.urandom(8 * _MIB))
+        archive = _export(manager, "fraud")
+        assert len(archive) % 8 == 0
+        copy = manager.import_workspace([memoryview(archive).cast("d")], "copy")
+        assert (copy.models_path / "x").stat().st_size == 8 * _MIB
+
+
 def test_a_source_that_breaks_leaves_nothing(base: Path) -> None:
     with Server(base) as server, _manager(server) as manager:
         manager.create_workspace("fraud")

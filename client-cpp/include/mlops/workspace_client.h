@@ -548,7 +548,8 @@ class WorkspaceClient {
   // Returns ALREADY_EXISTS/WORKSPACE_EXISTS {uid} if a new workspace has the
   //   name.
   // Returns DATA_LOSS/WORKSPACE_CORRUPT {file, line, problem} if the server
-  //   restored the workspace but cannot read its workspace.yaml.
+  //   restored the workspace but cannot read its workspace.yaml, or left it in
+  //   the trash because its workspace.yaml is missing there.
   absl::StatusOr<Workspace> Undelete(std::string_view project,
                                      const UndeleteOptions& options = {},
                                      const CallOptions& call = {}) const;

@@ -132,9 +132,13 @@ def save(export: Export, target: ArchiveTarget, progress: Progress | None) -> No
 
     A file at the path appears, or is replaced, once the archive is complete and on
     disk. A failure leaves no partial file there.
+
+    Raises:
+        WorkspaceError: FIELD_INVALID if `target` is neither.
     """
     with export:
         if not isinstance(target, str | os.PathLike):
+            _check_binary(target)
             _write(export, target, progress)
             return
         directory, name = os.path.split(os.path.abspath(target))
@@ -152,6 +156,17 @@ def save(export: Export, target: ArchiveTarget, progress: Progress | None) -> No
                 os.unlink(temporary)
             raise
         _sync_directory(directory)
+
+
+def _check_binary(target: IO[bytes]) -> None:
+    try:
+        target.write(b"")
+    except (AttributeError, TypeError):
+        raise errors.field_invalid(
+            "target",
+            f"must be a path or a file opened in binary mode, not "
+            f"{type(target).__name__}",
+        ) from None
 
 
 def _write(export: Export, file: IO[bytes], progress: Progress | None) -> None:
@@ -185,7 +200,11 @@ class Source:
     """The bytes of an archive, which can be read again if they are in a file."""
 
     def __init__(self, source: ArchiveSource) -> None:
-        """Prepare to read `source`; opens a path."""
+        """Prepare to read `source`; opens a path.
+
+        Raises:
+            WorkspaceError: FIELD_INVALID if it is none of these.
+        """
         self._opened: IO[bytes] | None = None
         self._file: IO[bytes] | None = None
         self._start = 0
@@ -200,11 +219,17 @@ class Source:
             self._read_from(self._opened)
         elif hasattr(source, "read"):
             self._read_from(cast(IO[bytes], source))
-        else:
+        elif isinstance(source, Iterable):
             self._chunks = _cut(source)
+        else:
+            raise errors.field_invalid(
+                "source",
+                "must be a path, a binary file, bytes, or an iterable of bytes, not "
+                f"{type(source).__name__}",
+            )
 
     def _read_from(self, file: IO[bytes]) -> None:
-        self._chunks = iter(lambda: file.read(_CHUNK_BYTES), b"")
+        self._chunks = _chunks_of(file)
         if hasattr(file, "seekable") and file.seekable():
             self._file, self._start = file, file.tell()
 
@@ -217,11 +242,12 @@ class Source:
         """Yield the archive from its beginning, in pieces that fit a message.
 
         Raises:
-            WorkspaceError: It was read before, and cannot be read again.
+            WorkspaceError: It was read before, and cannot be read again; or
+                FIELD_INVALID if it does not consist of bytes.
         """
-        if (file := self._file) is not None:
-            file.seek(self._start)
-            yield from iter(lambda: file.read(_CHUNK_BYTES), b"")
+        if self._file is not None:
+            self._file.seek(self._start)
+            yield from _chunks_of(self._file)
             return
         if self._replay is None:
             raise WorkspaceError(
@@ -267,10 +293,26 @@ class Source:
             self._replay = None
 
 
+def _chunks_of(file: IO[bytes]) -> Iterator[bytes]:
+    return iter(lambda: bytes(_checked(file.read(_CHUNK_BYTES))), b"")
+
+
 def _cut(pieces: Iterable[bytes | bytearray | memoryview]) -> Iterator[bytes]:
     for piece in pieces:
-        for begin in range(0, len(piece), _CHUNK_BYTES):
-            yield bytes(piece[begin : begin + _CHUNK_BYTES])
+        # The items of a memoryview may be larger than a byte.
+        view = memoryview(_checked(piece)).cast("B")
+        for begin in range(0, len(view), _CHUNK_BYTES):
+            yield bytes(view[begin : begin + _CHUNK_BYTES])
+
+
+def _checked(piece: object) -> bytes | bytearray | memoryview:
+    """Return what a caller's file or iterable has produced."""
+    if isinstance(piece, bytes | bytearray | memoryview):
+        return piece
+    raise errors.field_invalid(
+        "source",
+        f"must consist of bytes, not {type(piece).__name__}: open files in binary mode",
+    )
 
 
 def _manifest_size(head: bytes) -> int:

@@ -583,7 +583,9 @@ class WorkspaceManager:
 
         Raises:
             WorkspaceError: WORKSPACE_NOT_FOUND if the trash holds no such workspace,
-                WORKSPACE_EXISTS if the name is in use again.
+                WORKSPACE_EXISTS if the name is in use again, WORKSPACE_CORRUPT if its
+                workspace.yaml is missing, so that it stays in the trash, or cannot be
+                read.
         """
         with self._operation("undelete_workspace", project_name):
             request = pb.UndeleteWorkspaceRequest(
@@ -689,7 +691,8 @@ class WorkspaceManager:
         Raises:
             WorkspaceError: WORKSPACE_NOT_FOUND if there is no such workspace,
                 WORKSPACE_BUSY if a file kept changing, PATH_UNSUITABLE if the workspace
-                has an entry that an archive cannot hold.
+                has an entry that an archive cannot hold, FIELD_INVALID if `target` is
+                neither a path nor a binary file.
         """
         export = self.export_stream(project_name, directories)
         with self._operation("export_workspace", project_name):
@@ -736,7 +739,8 @@ class WorkspaceManager:
         Raises:
             WorkspaceError: ARCHIVE_INVALID if the archive is damaged, incomplete or not
                 from export_workspace(), WORKSPACE_EXISTS if the name is in use,
-                NO_SPACE if the disk or the archive's quota has no room.
+                NO_SPACE if the disk or the archive's quota has no room, FIELD_INVALID
+                if `source` does not consist of bytes.
         """
         with self._operation("import_workspace", project_name):
             archive = archives.Source(source)
