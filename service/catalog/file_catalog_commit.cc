@@ -513,8 +513,10 @@ absl::Status FileCatalog::CheckRestorable(const Workspace& deleted,
   return core::WorkspaceCorrupt(
       deleted.project.str(),
       absl::StrCat(deleted.root_path, "/", core::layout::kRecord), 0,
-      "was removed from the trash by hand; put it back, or move the directory "
-      "out of the trash and create the workspace, which adopts it");
+      absl::StrCat("was removed from the trash by hand; put it back, or move "
+                   "the directory to ",
+                   RootPath(deleted.project),
+                   " and create the workspace, which keeps its files"));
 }
 
 absl::StatusOr<CommitResult> FileCatalog::Apply(
