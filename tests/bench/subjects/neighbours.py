@@ -24,7 +24,9 @@ _LABELS = {
     _ALONE: "alone",
     "unread": f"beside a caller that reads none of {_MAX_CALLS + 44} responses",
     "greedy": f"beside a caller that keeps {_MAX_CALLS} calls in flight",
+    "greedy-elsewhere": "the same caller at another server of this machine",
     "wrong": f"beside {_WRONG_PER_SECOND:,} wrong tokens a second",
+    "wrong-elsewhere": "the same wrong tokens at another server",
 }
 
 _Neighbour = Callable[[], contextlib.AbstractContextManager[None]]
@@ -33,16 +35,26 @@ _Neighbour = Callable[[], contextlib.AbstractContextManager[None]]
 def run_neighbours(bench: Bench) -> tuple[str, list[Row]]:
     """Measures one server, with each neighbour in turn and without any."""
     full = bench.sizes.round_ms > 100
-    with _server(bench, "neighbours") as server:
+    with (
+        _server(bench, "neighbours") as server,
+        # Shows what a neighbour costs by taking the machine's time, not the server's.
+        _server(bench, "elsewhere") as elsewhere,
+    ):
+
+        def greedy(server: Running) -> contextlib.AbstractContextManager[None]:
+            depth = _MAX_CALLS + 44
+            return _busy(bench, server, _TOKENS["greedy"], "--depth", depth)
+
+        def wrong(server: Running) -> contextlib.AbstractContextManager[None]:
+            return _busy(bench, server, "mlw_wrong", "--per-second", _WRONG_PER_SECOND)
+
         neighbours: dict[str, _Neighbour] = {
             _ALONE: contextlib.nullcontext,
             "unread": lambda: _unread(server.address),
-            "greedy": lambda: _busy(
-                bench, server, _TOKENS["greedy"], "--depth", _MAX_CALLS + 44
-            ),
-            "wrong": lambda: _busy(
-                bench, server, "mlw_wrong", "--per-second", _WRONG_PER_SECOND
-            ),
+            "greedy": lambda: greedy(server),
+            "greedy-elsewhere": lambda: greedy(elsewhere),
+            "wrong": lambda: wrong(server),
+            "wrong-elsewhere": lambda: wrong(elsewhere),
         }
         rows: list[Row] = []
         names = list(neighbours)
