@@ -180,6 +180,11 @@ int64_t ChangeLog::last() const {
   return last_;
 }
 
+bool ChangeLog::IsOld(int64_t sequence) const {
+  absl::ReaderMutexLock lock(&mutex_);
+  return sequence - forgotten_ < last_ - sequence;
+}
+
 size_t ChangeLog::bytes() const {
   absl::ReaderMutexLock lock(&mutex_);
   return bytes_;
@@ -230,6 +235,24 @@ absl::StatusOr<ChangeLog::Found> ChangeLog::Next(
     cursor = it->first;
   }
   return Found{.cursor = last_};
+}
+
+absl::StatusOr<ChangeLog::Found> ChangeLog::NextOf(
+    int64_t cursor, absl::Span<const ProjectName> projects,
+    absl::FunctionRef<bool(absl::string_view project)> wants) const {
+  absl::ReaderMutexLock lock(&mutex_);
+  if (cursor < forgotten_) return ResumeTokenExpired();
+  if (cursor == last_) return Found{.cursor = cursor};
+  int64_t first = 0;
+  for (const ProjectName& project : projects) {
+    const auto it = by_project_.find(project.str());
+    if (it == by_project_.end() || !wants(project.str())) continue;
+    const Of& of = it->second;
+    const int64_t next = of.created > cursor ? of.created : of.last;
+    if (next > cursor && (first == 0 || next < first)) first = next;
+  }
+  if (first == 0) return Found{.cursor = last_};
+  return Found{.change = changes_.at(first), .cursor = first - 1};
 }
 
 bool ChangeLog::WaitBeyond(int64_t sequence, absl::Duration timeout) const {

@@ -16,6 +16,8 @@
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "service/core/project_name.h"
 #include "service/core/resume_token.h"
 #include "service/core/workspace.h"
 
@@ -92,12 +94,23 @@ class ChangeLog {
       int64_t cursor, absl::FunctionRef<bool(absl::string_view project)> wants,
       int max_changes) const ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // Like Next(), but looks up each of `projects`, so the time does not depend
+  // on the number of other changes.
+  absl::StatusOr<Found> NextOf(
+      int64_t cursor, absl::Span<const ProjectName> projects,
+      absl::FunctionRef<bool(absl::string_view project)> wants) const
+      ABSL_LOCKS_EXCLUDED(mutex_);
+
   // Waits until last() exceeds `sequence`, `timeout` has passed, or Interrupt()
   // was called. Returns whether there is a new change.
   bool WaitBeyond(int64_t sequence, absl::Duration timeout) const
       ABSL_LOCKS_EXCLUDED(mutex_);
   // Ends all current waits, and makes later ones return at once.
   void Interrupt() ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Whether `sequence` is in the older half of the sequences that the log still
+  // knows, so that a watcher there may soon lose its position.
+  bool IsOld(int64_t sequence) const ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Returns an estimate of the memory in use, in bytes.
   size_t bytes() const ABSL_LOCKS_EXCLUDED(mutex_);

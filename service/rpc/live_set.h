@@ -32,10 +32,16 @@ class LiveSet {
   // Calls `visit` for each object in turn. Holds no lock that blocks Add(), or
   // Remove() of other objects.
   void ForEach(absl::FunctionRef<void(T&)> visit) {
+    ForEachOf(Snapshot(), visit);
+  }
+  // Like ForEach(), but only for `those`. Skips pointers to objects that are no
+  // longer in the set.
+  void ForEachOf(const std::vector<T*>& those,
+                 absl::FunctionRef<void(T&)> visit) {
     absl::MutexLock one_at_a_time(&visit_mutex_);
     // Another thread may remove an object during the loop, so look each up
     // again before its visit.
-    for (T* one : Snapshot()) {
+    for (T* one : those) {
       if (!SetVisited(one)) continue;
       visit(*one);
       SetVisited(nullptr);

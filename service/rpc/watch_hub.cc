@@ -14,17 +14,18 @@
 namespace mlops::rpc {
 namespace {
 
-// Number of changes that the hub's thread encodes before it wakes the watchers.
-// Workers encode the rest of a larger burst, for example after a base was
-// filled by hand.
-constexpr int kMaxEncodedAhead = 256;
+// Number of projects whose changes the hub's thread encodes before it wakes the
+// watchers. Workers encode the rest of a larger burst, for example after a base
+// was filled by hand.
+constexpr size_t kMaxEncodedAhead = 256;
 // How often watchers check whether SYNCED is due.
 constexpr absl::Duration kMaxTick = absl::Seconds(1);
 constexpr absl::Duration kRetryDelay = absl::Seconds(1);
 // During a series of changes, the hub pauses for this many times as long as
-// waking the watchers took. This leaves the processors to the changes, and each
-// watcher gets several changes at once.
-constexpr int kPauseFactor = 10;
+// waking the watchers took. Waking then takes at most a twentieth of one
+// processor, and each watcher gets several changes at once.
+constexpr int kPauseFactor = 20;
+constexpr SteadyClock::duration kMinPause = std::chrono::milliseconds(5);
 constexpr SteadyClock::duration kMaxPause = std::chrono::milliseconds(250);
 // The first change after a pause waits for this fraction of the time that
 // waking takes, so that its caller gets the response before many watchers wake.
@@ -88,7 +89,7 @@ WatchHub::~WatchHub() {
   thread_.join();
 }
 
-absl::Status WatchHub::Add(Watcher* watcher) {
+absl::Status WatchHub::Add(Watcher* watcher, const Projects& projects) {
   absl::MutexLock lock(&mutex_);
   if (ended_) return core::ShuttingDown();
   if (watcher_count_ >= options_.max_watchers) {
@@ -101,14 +102,23 @@ absl::Status WatchHub::Add(Watcher* watcher) {
   // Add under the lock, so that EndAll() either refuses the watcher or finds
   // it.
   watchers_.Add(watcher);
+  if (projects.empty()) of_everything_.insert(watcher);
+  for (const core::ProjectName& project : projects)
+    of_project_[project.str()].insert(watcher);
   return absl::OkStatus();
 }
 
-void WatchHub::Remove(Watcher* watcher) {
+void WatchHub::Remove(Watcher* watcher, const Projects& projects) {
   // LiveSet::Remove() may wait for a visit, so it must not hold the lock.
   watchers_.Remove(watcher);
   absl::MutexLock lock(&mutex_);
   --watcher_count_;
+  of_everything_.erase(watcher);
+  for (const core::ProjectName& project : projects) {
+    const auto it = of_project_.find(project.str());
+    it->second.erase(watcher);
+    if (it->second.empty()) of_project_.erase(it);
+  }
 }
 
 void WatchHub::EndAll() {
@@ -131,28 +141,66 @@ void WatchHub::Run() {
   const absl::Duration tick = std::min(kMaxTick, options_.synced_interval / 4);
   // Sleep while there are no watchers, because changes then wake nobody.
   while (WaitForWatchers()) {
-    int64_t seen = log_->last();
     // The first round covers the changes since the first watcher was added.
+    Round round{.last = log_->last(), .everybody = true};
+    int64_t known_to_all = 0;
+    SteadyClock::time_point all_woken;
     while (watchers_.size() > 0) {
-      // A change that comes after this ends the wait below.
-      released_ = seen;
       const SteadyClock::time_point begin = SteadyClock::now();
-      watchers_.ForEach([](Watcher& watcher) { watcher.Wake(); });
+      // Wake also those whose projects have not changed, before the log forgets
+      // the changes that they must pass over, and for SYNCED.
+      if (absl::FromChrono(begin - all_woken) >= tick ||
+          log_->IsOld(known_to_all)) {
+        round.everybody = true;
+      }
+      if (round.everybody) {
+        known_to_all = round.last;
+        all_woken = begin;
+      }
+      // A change that comes after this ends the wait below.
+      released_ = round.last;
+      Wake(round);
       const SteadyClock::time_point end = SteadyClock::now();
       const SteadyClock::duration taken = end - begin;
-      log_->WaitBeyond(seen, tick);
+      log_->WaitBeyond(round.last, tick);
       // Pause longer the longer the round took, so that waking many watchers
       // does not starve the changes.
-      if (!WaitUntil(
-              std::max(end + std::min(kMaxPause, kPauseFactor * taken),
-                       SteadyClock::now() +
-                           std::min(kMaxGather, taken / kGatherDivisor))))
+      const SteadyClock::duration pause =
+          std::clamp(kPauseFactor * taken, kMinPause, kMaxPause);
+      const SteadyClock::duration gather =
+          std::min(kMaxGather, taken / kGatherDivisor);
+      if (!WaitUntil(std::max(end + pause, SteadyClock::now() + gather)))
         return;
       // Encode the changes before the watchers wake, or each would need a task
       // on the worker pool.
-      seen = EncodeNew(seen);
+      round = EncodeNew(round.last);
     }
   }
+}
+
+void WatchHub::Wake(const Round& round) {
+  const auto wake = [](Watcher& watcher) { watcher.Wake(); };
+  if (round.everybody) return watchers_.ForEach(wake);
+  watchers_.ForEachOf(WatchersOf(round.projects), wake);
+}
+
+bool WatchHub::IsWatched(const core::ProjectName& project) const {
+  absl::ReaderMutexLock lock(&mutex_);
+  return !of_everything_.empty() || of_project_.contains(project.str());
+}
+
+std::vector<WatchHub::Watcher*> WatchHub::WatchersOf(
+    const absl::flat_hash_set<std::string>& projects) const {
+  absl::ReaderMutexLock lock(&mutex_);
+  // A watcher of several changed projects wakes once.
+  Group found;
+  for (const std::string& project : projects) {
+    if (const auto it = of_project_.find(project); it != of_project_.end())
+      found.insert(it->second.begin(), it->second.end());
+  }
+  std::vector<Watcher*> watchers(found.begin(), found.end());
+  watchers.insert(watchers.end(), of_everything_.begin(), of_everything_.end());
+  return watchers;
 }
 
 bool WatchHub::WaitUntil(SteadyClock::time_point time) {
@@ -162,15 +210,20 @@ bool WatchHub::WaitUntil(SteadyClock::time_point time) {
   return !stopping_;
 }
 
-int64_t WatchHub::EncodeNew(int64_t seen) {
-  const int64_t last = log_->last();
-  for (int i = 0; i < kMaxEncodedAhead && seen < last; ++i) {
+WatchHub::Round WatchHub::EncodeNew(int64_t seen) {
+  Round round{.last = log_->last()};
+  while (seen < round.last) {
     const auto found = log_->Next(seen, Everything, 1);
-    if (!found.ok() || found->change == nullptr) break;
+    // Wake all watchers if the log has forgotten a change, and do not find out
+    // who wants what in a large burst.
+    round.everybody = !found.ok() || round.projects.size() >= kMaxEncodedAhead;
+    if (round.everybody || found->change == nullptr) break;
     seen = found->change->sequence;
-    Encode(*found->change, "");
+    if (IsWatched(found->change->workspace->project))
+      Encode(*found->change, "");
+    round.projects.insert(found->change->workspace->project.str());
   }
-  return last;
+  return round;
 }
 
 std::string WatchHub::TokenAt(int64_t sequence, const std::string& view,

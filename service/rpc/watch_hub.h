@@ -10,9 +10,11 @@
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
@@ -22,6 +24,7 @@
 #include "service/core/catalog.h"
 #include "service/core/change_log.h"
 #include "service/core/lease.h"
+#include "service/core/project_name.h"
 #include "service/rpc/live_set.h"
 #include "service/rpc/steady_clock.h"
 
@@ -82,10 +85,17 @@ class WatchHub {
   // All watchers must have been removed before.
   ~WatchHub();
 
-  // Returns UNAVAILABLE/OVERLOADED if there are too many watchers, and
-  // UNAVAILABLE/SHUTTING_DOWN after EndAll().
-  absl::Status Add(Watcher* watcher) ABSL_LOCKS_EXCLUDED(mutex_);
-  void Remove(Watcher* watcher) ABSL_LOCKS_EXCLUDED(mutex_);
+  // The projects that a watcher wants; empty means all.
+  using Projects = std::vector<core::ProjectName>;
+
+  // Wakes `watcher` when one of `projects` has changed, and about once a second
+  // in any case. Returns UNAVAILABLE/OVERLOADED if there are too many watchers,
+  // and UNAVAILABLE/SHUTTING_DOWN after EndAll().
+  absl::Status Add(Watcher* watcher, const Projects& projects)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  // Ends what Add() of the same arguments has begun.
+  void Remove(Watcher* watcher, const Projects& projects)
+      ABSL_LOCKS_EXCLUDED(mutex_);
   // Ends all watches and refuses new ones.
   void EndAll() ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -126,14 +136,32 @@ class WatchHub {
  private:
   // A change's sequence, and the view of its token.
   using Key = std::pair<int64_t, std::string>;
+  using Group = absl::flat_hash_set<Watcher*>;
+
+  // The changes for which the watchers must wake.
+  struct Round {
+    // The newest change.
+    int64_t last = 0;
+    // What has changed. Meaningless if `everybody` is set.
+    absl::flat_hash_set<std::string> projects;
+    // Whether all watchers must wake, whatever they want.
+    bool everybody = false;
+  };
 
   void Run();
   // Return false once the hub must stop.
   bool WaitForWatchers() ABSL_LOCKS_EXCLUDED(mutex_);
   bool WaitUntil(SteadyClock::time_point time) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Encodes the changes after `seen` for watchers without a restriction.
-  // Returns the sequence of the newest change.
-  int64_t EncodeNew(int64_t seen);
+  // Encodes the changes after `seen` that somebody watches, for watchers whose
+  // view is not restricted.
+  Round EncodeNew(int64_t seen);
+  void Wake(const Round& round) ABSL_LOCKS_EXCLUDED(mutex_);
+  bool IsWatched(const core::ProjectName& project) const
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  // Returns the watchers that want one of `projects`.
+  std::vector<Watcher*> WatchersOf(
+      const absl::flat_hash_set<std::string>& projects) const
+      ABSL_LOCKS_EXCLUDED(mutex_);
   // Encodes the current state of a workspace.
   std::string EncodeState(pb::Change kind, const core::Workspace& workspace,
                           const std::string& token) const;
@@ -149,6 +177,10 @@ class WatchHub {
   std::deque<Key> encoded_order_ ABSL_GUARDED_BY(mutex_);
   size_t encoded_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   size_t watcher_count_ ABSL_GUARDED_BY(mutex_) = 0;
+  // The watchers of everything, and those of each watched project. They may
+  // have left watchers_ already.
+  Group of_everything_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_map<std::string, Group> of_project_ ABSL_GUARDED_BY(mutex_);
   bool ended_ ABSL_GUARDED_BY(mutex_) = false;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;

@@ -24,6 +24,8 @@ constexpr int kExaminedAtOnce = 256;
 // skip, and that a task may skip.
 constexpr int kMaxPassed = 64;
 constexpr int kMaxPassedByTask = 4096;
+// Looking up this many projects takes less time than passing over changes.
+constexpr size_t kFewProjects = 16;
 // Maximum size of a batch, without its last response.
 constexpr size_t kBatchBytes = 64 << 10;
 // A client that has not read its last message for this long no longer delays a
@@ -50,7 +52,7 @@ WatchStream::WatchStream(WatchHub* hub, Calls* calls,
   // Add to the hub last: only a valid watch may occupy a place, and Wake() may
   // run at once.
   if (status.ok()) {
-    status = hub_->Add(this);
+    status = hub_->Add(this, projects_);
     added_ = status.ok();
   }
   Begin(std::move(status));
@@ -112,7 +114,7 @@ bool WatchStream::Wants(absl::string_view project) const {
 }
 
 void WatchStream::Release() {
-  if (added_) hub_->Remove(this);
+  if (added_) hub_->Remove(this, projects_);
 }
 
 void WatchStream::Cancelled() {
@@ -157,9 +159,12 @@ void WatchStream::End() {
 void WatchStream::Written() { memory_.Set(kWatchBytes + ready_bytes_); }
 
 void WatchStream::Seek(int max_changes) {
-  auto found = hub_->log().Next(
-      cursor_, [this](absl::string_view project) { return Wants(project); },
-      max_changes);
+  const auto wants = [this](absl::string_view project) {
+    return Wants(project);
+  };
+  const bool few = !projects_.empty() && projects_.size() <= kFewProjects;
+  auto found = few ? hub_->log().NextOf(cursor_, projects_, wants)
+                   : hub_->log().Next(cursor_, wants, max_changes);
   if (!found.ok()) {
     end_ = found.status();
     return;

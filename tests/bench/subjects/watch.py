@@ -44,7 +44,7 @@ def _measure_updates(bench: Bench) -> list[Row]:
             _target(_WATCHED, "workspaced", watched, watches),
         ]
         kinds = {
-            _OTHERS: ("--others", "--updates", 100 if full else 4),
+            _OTHERS: ("--others", "--updates", 1_000 if full else 4),
             _PACED: ("--interval-us", 200_000 if full else 1_000, "--updates", 10),
             _CLOSED: ("--updates", 50 if full else 4),
         }

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <random>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -139,6 +140,40 @@ TEST_F(ChangeLogTest, PassesOverWhatIsNotWanted) {
   EXPECT_EQ(found.cursor, 100);
 }
 
+TEST_F(ChangeLogTest, LookingUpProjectsFindsWhatASearchFinds) {
+  std::mt19937 random(1);
+  const auto name = [&random] { return absl::StrCat("p", random() % 20); };
+  for (int i = 0; i < 300; ++i) {
+    switch (random() % 3) {
+      case 0:
+        Create(name());
+        break;
+      case 1:
+        Update(name());
+        break;
+      default:
+        Delete(name());
+    }
+    const std::vector<ProjectName> projects = {Project(name()), Project(name()),
+                                               Project("never")};
+    const std::string hidden = name();
+    const auto wants = [&](absl::string_view project) {
+      return project != hidden &&
+             (project == projects[0].str() || project == projects[1].str());
+    };
+    const int64_t cursor = static_cast<int64_t>(random() % (log.last() + 1));
+    const ChangeLog::Found searched = log.Next(cursor, wants, 1000).value();
+    const ChangeLog::Found found = log.NextOf(cursor, projects, wants).value();
+    EXPECT_EQ(found.change, searched.change);
+    // The cursor may skip sequences of which the log knows nothing any more.
+    EXPECT_GE(found.cursor, searched.cursor);
+    if (found.change != nullptr) {
+      EXPECT_LT(found.cursor, found.change->sequence);
+    }
+    EXPECT_FALSE(found.more);
+  }
+}
+
 // --- Bounds ---
 
 TEST(ChangeLogBounds, ForgetsTheOldestAndSaysSo) {
@@ -151,6 +186,7 @@ TEST(ChangeLogBounds, ForgetsTheOldestAndSaysSo) {
   const int64_t oldest = 1000 - static_cast<int64_t>(log.Save().changes.size());
   EXPECT_GT(oldest, 900);
   EXPECT_THAT(log.Next(oldest - 1, Everything, 1), kExpired);
+  EXPECT_THAT(log.NextOf(oldest - 1, {Project("p999")}, Everything), kExpired);
   EXPECT_EQ(log.Next(oldest, Everything, 1).value().change->sequence,
             oldest + 1);
   EXPECT_EQ(log.Resume(log.PointAt(oldest)).value(), oldest);

@@ -318,19 +318,61 @@ TEST(WatchedProjects, ManyChangesOfOthersDoNotExpireAWatch) {
   Served served({.synced_interval = absl::Milliseconds(1)},
                 /*log_bytes=*/20'000);
   served.Create("a");
+  std::vector<std::string> many = {"a"};
+  for (int i = 0; i < 100; ++i) many.push_back(absl::StrCat("absent", i));
   const auto watch = served.StartSynced({"a"});
+  const auto watch_of_many = served.StartSynced(many);
   for (int i = 0; i < 300; ++i) {
     served.Create(absl::StrCat("p", i));
-    // The watch passes over some of the changes now and then.
+    // The watches pass over some of the changes now and then.
     if (i % 10 == 0) {
       EXPECT_EQ(watch->Next(), "SYNCED");
+      EXPECT_EQ(watch_of_many->Next(), "SYNCED");
     }
   }
   EXPECT_THAT(served.changes.Resume(served.changes.PointAt(2)), kExpired);
   served.Update("a");
-  std::string next = "SYNCED";
-  while (next == "SYNCED") next = watch->Next();
-  EXPECT_EQ(next, "UPDATED a");
+  for (Watch* one : {watch.get(), watch_of_many.get()}) {
+    std::string next = "SYNCED";
+    while (next == "SYNCED") next = one->Next();
+    EXPECT_EQ(next, "UPDATED a");
+  }
+}
+
+class CountingWatcher final : public WatchHub::Watcher {
+ public:
+  void Wake() override { ++wakes; }
+  void End() override {}
+
+  std::atomic<int> wakes = 0;
+};
+
+TEST(WatchedProjects, OnlyTheirWatchersWake) {
+  Served served;
+  const WatchHub::Projects rare = {Project("rare"), Project("other")};
+  CountingWatcher of_all, of_rare;
+  ASSERT_OK(served.watches.Add(&of_all, {}));
+  ASSERT_OK(served.watches.Add(&of_rare, rare));
+  const auto wait_for = [](const CountingWatcher& watcher, int wakes) {
+    while (watcher.wakes <= wakes) absl::SleepFor(absl::Microseconds(100));
+  };
+  for (int i = 0; i < 200; ++i) {
+    const int before = of_all.wakes;
+    served.Create(absl::StrCat("p", i));
+    wait_for(of_all, before);
+  }
+  // Besides the tick, it wakes whenever the log has doubled.
+  EXPECT_LT(of_rare.wakes, of_all.wakes / 4);
+  const int before = of_rare.wakes;
+  served.Create("rare");
+  wait_for(of_rare, before);
+  served.watches.Remove(&of_rare, rare);
+  const int at_end = of_rare.wakes;
+  const int before_last = of_all.wakes;
+  served.Update("rare");
+  wait_for(of_all, before_last);
+  EXPECT_EQ(of_rare.wakes, at_end);
+  served.watches.Remove(&of_all, {});
 }
 
 TEST(WatchedProjects, FarAwayChangesAreFound) {
@@ -340,6 +382,11 @@ TEST(WatchedProjects, FarAwayChangesAreFound) {
   for (int i = 0; i < 6'000; ++i) served.Create(absl::StrCat("p", i));
   served.Update("a");
   EXPECT_THAT(served.Start({"a"}, token)->UntilSynced(),
+              ElementsAre("UPDATED a"));
+  // A long list of projects is searched for in another way.
+  std::vector<std::string> many = {"a"};
+  for (int i = 0; i < 100; ++i) many.push_back(absl::StrCat("absent", i));
+  EXPECT_THAT(served.Start(many, token)->UntilSynced(),
               ElementsAre("UPDATED a"));
 }
 
