@@ -406,7 +406,8 @@ int Main(int argc, char** argv) {
   // The first target's messages are the measure of the others'.
   const int64_t bytes = targets.front()->MessageBytes();
   for (const auto& target : targets)
-    target->Lengthen(bytes - target->MessageBytes());
+    if (target->watchers() > 0)
+      target->Lengthen(bytes - target->MessageBytes());
   // Round -1 warms up.
   for (int round = -1; round < rounds; ++round) {
     for (size_t i = 0; i < targets.size(); ++i) {
