@@ -533,7 +533,7 @@ TEST(WatchShutdown, EndsWatchesAtOnceAndRefusesNewOnes) {
 }
 
 TEST(OverQuota, IsShownInTheListAndInChanges) {
-  bool over = true;
+  std::atomic<bool> over = true;
   Served served(
       {.synced_interval = kNever,
        .is_over_quota = [&over](const core::Workspace&) { return over; }});
