@@ -534,9 +534,10 @@ TEST(WatchShutdown, EndsWatchesAtOnceAndRefusesNewOnes) {
 
 TEST(OverQuota, IsShownInTheListAndInChanges) {
   std::atomic<bool> over = true;
-  Served served(
-      {.synced_interval = kNever,
-       .is_over_quota = [&over](const core::Workspace&) { return over; }});
+  Served served({.synced_interval = kNever,
+                 .is_over_quota = [&over](const core::Workspace&) {
+                   return over.load();
+                 }});
   served.Create("a");
   const auto watch = served.Start();
   EXPECT_EQ(watch->Next(), "CREATED a");
