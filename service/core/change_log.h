@@ -94,8 +94,8 @@ class ChangeLog {
       int64_t cursor, absl::FunctionRef<bool(absl::string_view project)> wants,
       int max_changes) const ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Like Next(), but looks up each of `projects`, so the time does not depend
-  // on the number of other changes.
+  // Like Next(), but looks up each of `projects`, which should be few, so the
+  // time does not depend on the number of other changes.
   absl::StatusOr<Found> NextOf(
       int64_t cursor, absl::Span<const ProjectName> projects,
       absl::FunctionRef<bool(absl::string_view project)> wants) const

@@ -32,9 +32,10 @@ constexpr size_t kBatchBytes = 64 << 10;
 // shutdown.
 constexpr SteadyClock::duration kEndGrace = std::chrono::milliseconds(500);
 
-absl::Status TooMuchUnread() {
-  return core::Overloaded("bytes of changes that wait to be read",
-                          absl::Milliseconds(500));
+absl::Status TooMuchMemory() {
+  return core::Overloaded(
+      "bytes of watches and of changes that wait to be read",
+      absl::Milliseconds(500));
 }
 
 }  // namespace
@@ -47,8 +48,9 @@ WatchStream::WatchStream(WatchHub* hub, Calls* calls,
       hub_(hub),
       memory_(&calls->status_bytes()) {
   absl::Status status = Admit(request);
-  if (status.ok() && !memory_.Set(kWatchBytes)) status = TooMuchUnread();
   if (status.ok()) status = Parse(request);
+  own_bytes_ += kWatchedProjectBytes * projects_.size();
+  if (status.ok() && !memory_.Set(own_bytes_)) status = TooMuchMemory();
   // Add to the hub last: only a valid watch may occupy a place, and Wake() may
   // run at once.
   if (status.ok()) {
@@ -156,7 +158,7 @@ void WatchStream::End() {
   if (cancel) context().TryCancel();
 }
 
-void WatchStream::Written() { memory_.Set(kWatchBytes + ready_bytes_); }
+void WatchStream::Written() { memory_.Set(own_bytes_ + ready_bytes_); }
 
 void WatchStream::Seek(int max_changes) {
   const auto wants = [this](absl::string_view project) {
@@ -231,8 +233,8 @@ bool WatchStream::IsReleased() const {
 
 WatchStream::Step WatchStream::Write(const std::vector<grpc::Slice>& parts) {
   grpc::ByteBuffer message(parts.data(), parts.size());
-  if (!memory_.Set(kWatchBytes + ready_bytes_ + message.Length())) {
-    end_ = TooMuchUnread();
+  if (!memory_.Set(own_bytes_ + ready_bytes_ + message.Length())) {
+    end_ = TooMuchMemory();
     return {};
   }
   last_write_ = SteadyClock::now();
@@ -292,7 +294,7 @@ void WatchStream::ListSome(int64_t cursor, const std::string& listed_through) {
   {
     // Reserve the memory first, so that no page is encoded in vain.
     absl::MutexLock lock(&mutex_);
-    if (!memory_.Set(kWatchBytes + kPageBytes)) filled = TooMuchUnread();
+    if (!memory_.Set(own_bytes_ + kPageBytes)) filled = TooMuchMemory();
   }
   if (filled.ok()) {
     filled = projects_.empty() ? FillFromCatalog(cursor, page)
@@ -301,8 +303,8 @@ void WatchStream::ListSome(int64_t cursor, const std::string& listed_through) {
   TaskDone([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     // Shrink the reservation to the actual size; a large record can also exceed
     // it.
-    if (filled.ok() && !memory_.Set(kWatchBytes + page.bytes))
-      filled = TooMuchUnread();
+    if (filled.ok() && !memory_.Set(own_bytes_ + page.bytes))
+      filled = TooMuchMemory();
     if (!filled.ok()) {
       // Drop the page: a client that does not read delays the end of its call.
       if (!end_.has_value()) end_ = std::move(filled);

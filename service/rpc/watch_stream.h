@@ -22,8 +22,10 @@
 
 namespace mlops::rpc {
 
-// Memory that each watch needs besides its unread messages.
+// Memory that each watch needs besides its unread messages, and that each
+// project in its request needs, here and in the hub.
 inline constexpr size_t kWatchBytes = 8 << 10;
+inline constexpr size_t kWatchedProjectBytes = 512;
 
 // Returns the memory for the unread messages of all streams, given a limit of
 // `max_watchers` watches.
@@ -108,6 +110,8 @@ class WatchStream final
   bool batched_ = false;
   core::Sight sight_;
   std::string view_;
+  // Memory besides the unread messages.
+  size_t own_bytes_ = kWatchBytes;
   bool added_ = false;
   // Accessed only by the hub's thread.
   SteadyClock::time_point checked_ = SteadyClock::now();
@@ -131,7 +135,7 @@ class WatchStream final
       SteadyClock::now();
   // When End() was first called.
   std::optional<SteadyClock::time_point> ending_ ABSL_GUARDED_BY(mutex_);
-  // Accounts for ready_ and the message being written.
+  // Accounts for own_bytes_, ready_ and the message being written.
   ByteBudget::Hold memory_ ABSL_GUARDED_BY(mutex_);
 };
 

@@ -508,6 +508,30 @@ TEST(CancelledWatch, LeavesNothingBehind) {
   served.WaitForWatchers(0);
 }
 
+TEST(WatchLimit, NamesOfProjectsTakeMemory) {
+  Served served;
+  std::vector<std::string> names;
+  for (int i = 0; i < 1'000; ++i)
+    names.push_back(absl::StrCat(std::string(50, 'n'), i));
+  std::vector<std::unique_ptr<Watch>> watches;
+  absl::Status refused;
+  while (watches.size() < 200 && refused.ok()) {
+    auto watch = served.Start(names);
+    if (watch->Next() == "SYNCED") {
+      watches.push_back(std::move(watch));
+    } else {
+      refused = watch->End();
+    }
+  }
+  EXPECT_THAT(refused, IsError(StatusCode::kUnavailable, "OVERLOADED"));
+  EXPECT_LE(served.calls.status_bytes().taken(), size_t{64} << 20);
+  // Others can still watch.
+  EXPECT_THAT(served.Start()->UntilSynced(), IsEmpty());
+  watches.clear();
+  served.WaitForWatchers(0);
+  EXPECT_THAT(served.Start(names)->UntilSynced(), IsEmpty());
+}
+
 TEST(WatchLimit, OneWatcherTooManyIsOverloaded) {
   Served served({.synced_interval = kNever, .max_watchers = 2});
   const auto first = served.StartSynced();
