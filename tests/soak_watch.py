@@ -132,9 +132,11 @@ def main() -> int:
             address = server.address
             for n in range(_PROJECTS):
                 WorkspaceManager(address=address).create_workspace(f"p{n}")
-        some = [f"p{n}" for n in range(0, _PROJECTS, 10)]
+        # The server looks few projects up, and searches for many.
+        many = [f"p{n}" for n in range(0, _PROJECTS, 10)]
+        filters = [[], [], [], many, [], [], [], many[:5]]
         followers = [
-            Follower(address, some if n % 4 == 3 else []) for n in range(args.watchers)
+            Follower(address, filters[n % len(filters)]) for n in range(args.watchers)
         ]
         writers = [Writer(base, address, seed) for seed in range(_WRITERS)]
         started = False
