@@ -398,8 +398,7 @@ absl::Status Artifacts::CopyBytes(fs::File& to, ArtifactReader& from,
     RETURN_IF_ERROR(from.CopyTo(to, kCopyStepBytes));
   }
   // The content must be durable before the file gets its name.
-  RETURN_IF_ERROR(to.Sync());
-  return to.Close();
+  return to.Sync();
 }
 
 absl::StatusOr<Artifact> Artifacts::Copy(const TransferArgs& args,
@@ -437,14 +436,13 @@ absl::StatusOr<Artifact> Artifacts::Copy(const TransferArgs& args,
   const uint32_t mode = existing.ok() ? existing->mode : reader.stamp().mode;
   absl::Status copied = file->SetMode(mode);
   if (copied.ok()) copied = CopyBytes(*file, reader, cancelled);
-  file.reset();
   // Placing the file makes it visible; if anything fails, the staged
   // copy is removed.
   const auto place = [&]() -> absl::StatusOr<fs::FileStamp> {
     RETURN_IF_ERROR(copied);
     return placer_.Place(tree, *uploads, name, args.destination, precondition,
                          [] { return absl::OkStatus(); },
-                         {.hold = hold.get(), .adds = true});
+                         {.hold = hold.get(), .staged = file.get()});
   };
   const auto placed = place();
   if (placed.ok()) return DescribeArtifact(args.destination.shown(), *placed);

@@ -52,13 +52,25 @@ absl::StatusOr<bool> AreTwoEntries(const fs::Dir& from, absl::string_view name,
 
 // Counts a change right before it happens: `source` gets the name that
 // `existing` has.
-absl::Status Count(const Accounting& accounting, const fs::FileStamp& source,
+absl::Status Count(const Placement& placement, const fs::FileStamp& source,
                    const absl::StatusOr<fs::FileStamp>& existing) {
-  if (accounting.hold == nullptr) return absl::OkStatus();
+  if (placement.hold == nullptr) return absl::OkStatus();
   core::Amount change;
-  if (accounting.adds) change += AmountOf(source);
+  if (placement.staged != nullptr) change += AmountOf(source);
   change -= AmountOf(existing);
-  return accounting.hold->Place(change);
+  return placement.hold->Place(change);
+}
+
+// Gives a staged file the permissions of the file that it is about to replace,
+// durably. It was staged with them, so this is rarely needed: they have changed
+// since, or do not let the owner write.
+absl::Status KeepMode(const Placement& placement, const fs::FileStamp& source,
+                      const absl::StatusOr<fs::FileStamp>& existing) {
+  if (placement.staged == nullptr || !existing.ok() ||
+      existing->type != fs::EntryType::kFile || existing->mode == source.mode)
+    return absl::OkStatus();
+  RETURN_IF_ERROR(placement.staged->SetMode(existing->mode));
+  return placement.staged->Sync();
 }
 
 }  // namespace
@@ -197,7 +209,7 @@ absl::StatusOr<fs::FileStamp> Placer::DropOtherLink(fs::Dir& from,
 absl::StatusOr<fs::FileStamp> Placer::PlaceLocked(
     const ArtifactTree& tree, fs::Dir& from, absl::string_view name,
     fs::Dir& to, const RelativePath& path, const Precondition& precondition,
-    const Accounting& accounting) {
+    const Placement& placement) {
   ASSIGN_OR_RETURN(const fs::FileStamp source, from.Stat(name));
   const auto existing = to.Stat(path.name());
   const bool onto_directory =
@@ -207,8 +219,9 @@ absl::StatusOr<fs::FileStamp> Placer::PlaceLocked(
       precondition.create_only) {
     RETURN_IF_ERROR(CheckReplaceable(tree, path, existing, precondition));
   }
+  RETURN_IF_ERROR(KeepMode(placement, source, existing));
   // Count before the rename, because the quota may refuse it.
-  RETURN_IF_ERROR(Count(accounting, source, existing));
+  RETURN_IF_ERROR(Count(placement, source, existing));
   // A directory that is moved away and back would seem durable at its old name,
   // so forget the remembered names.
   if (source.type == fs::EntryType::kDirectory) {
@@ -261,7 +274,7 @@ absl::StatusOr<fs::FileStamp> Placer::PlaceLocked(
 absl::StatusOr<fs::FileStamp> Placer::Place(
     const ArtifactTree& tree, fs::Dir& from, absl::string_view name,
     const RelativePath& path, const Precondition& precondition,
-    absl::FunctionRef<absl::Status()> check, const Accounting& accounting) {
+    absl::FunctionRef<absl::Status()> check, const Placement& placement) {
   RETURN_IF_ERROR(health_->Check());
   // The parents are made durable before the rename. Otherwise a power cut right
   // after it could lose the file together with a new directory.
@@ -270,8 +283,8 @@ absl::StatusOr<fs::FileStamp> Placer::Place(
   absl::StatusOr<fs::FileStamp> placed;
   RETURN_IF_ERROR(Change(tree, [&] {
     RETURN_IF_ERROR(check());
-    placed = PlaceLocked(tree, from, name, to, path, precondition, accounting);
-    if (placed.ok() && accounting.hold != nullptr) accounting.hold->Placed();
+    placed = PlaceLocked(tree, from, name, to, path, precondition, placement);
+    if (placed.ok() && placement.hold != nullptr) placement.hold->Placed();
     return placed.status();
   }));
   RETURN_IF_ERROR(health_->Sync(to));

@@ -34,12 +34,13 @@ struct Precondition {
   std::string etag;
 };
 
-// How a change of names counts against the quota of the workspace.
-struct Accounting {
-  // Null if the workspace has no quota.
+// What a change of names needs besides the names.
+struct Placement {
+  // Counts the change; null if the workspace has no quota.
   core::UsageLedger::Hold* hold = nullptr;
-  // Whether the entry did not count under its old name, as a staged file.
-  bool adds = false;
+  // The file, still open, if the entry is a staged one: it did not count under
+  // its old name, and gets the permissions of the file that it replaces.
+  fs::File* staged = nullptr;
 };
 
 // Returns what a file counts against a quota: nothing if it does not exist,
@@ -89,7 +90,7 @@ class Placer {
                                       const RelativePath& path,
                                       const Precondition& precondition,
                                       absl::FunctionRef<absl::Status()> check,
-                                      const Accounting& accounting = {});
+                                      const Placement& placement = {});
 
   // Calls `change` while no Place() and no other Change() of the project is
   // running. NOT_FOUND/WORKSPACE_NOT_FOUND if the workspace no longer exists;
@@ -108,7 +109,7 @@ class Placer {
                                             absl::string_view name, fs::Dir& to,
                                             const RelativePath& path,
                                             const Precondition& precondition,
-                                            const Accounting& accounting);
+                                            const Placement& placement);
   // Returns NOT_FOUND/WORKSPACE_NOT_FOUND if the workspace's name is free or
   // now belongs to another workspace.
   absl::Status CheckCurrent(const ArtifactTree& tree) const;

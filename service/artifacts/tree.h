@@ -68,6 +68,9 @@ class ArtifactTree {
       const RelativePath& path) const;
   // Returns the state of the entry itself, without following a symbolic link.
   absl::StatusOr<fs::FileStamp> Stat(const RelativePath& path) const;
+  // Does the same with the errors of fs::Dir, which cost less than those of
+  // the contract: a new file is expected to be missing. Error() converts them.
+  absl::StatusOr<fs::FileStamp> StatOnDisk(absl::string_view on_disk) const;
 
   // For reads. These methods follow relative symbolic links in `path`,
   // including its last name, that stay inside the five directories.
@@ -96,7 +99,6 @@ class ArtifactTree {
                const fs::FileStamp& stamp)
       : project_(std::move(project)), root_(std::move(root)), stamp_(stamp) {}
 
-  absl::StatusOr<fs::FileStamp> StatOnDisk(absl::string_view on_disk) const;
   // Returns the path on disk that `path` leads to through symbolic links.
   // No part of the result was a link when it was resolved.
   absl::StatusOr<std::string> Resolve(const RelativePath& path) const;

@@ -120,20 +120,9 @@ absl::Status UploadWriter::CheckStaged() const {
 }
 
 absl::Status UploadWriter::Seal() {
-  // The file to be replaced may have changed since the upload began.
-  // Set its mode before the sync, which makes that durable too.
-  const auto existing = tree_.Stat(args_.path);
-  const bool missing = absl::IsNotFound(existing.status()) ||
-                       absl::IsFailedPrecondition(existing.status());
-  if (!existing.ok() && !missing) return existing.status();
-  if (existing.ok() && existing->type == fs::EntryType::kFile) {
-    RETURN_IF_ERROR(staged_.file->SetMode(existing->mode));
-  }
   // After a failed sync the bytes may be lost, even if a later sync succeeds.
   absl::Status synced = staged_.file->Sync();
-  if (synced.ok()) synced = staged_.file->Close();
   if (!synced.ok()) Drop().IgnoreError();
-  staged_.file.reset();
   return synced;
 }
 
@@ -172,10 +161,10 @@ absl::StatusOr<Artifact> UploadWriter::Finish(core::Cancelled cancelled) {
   // the upload can be resumed, or is found finished.
   RETURN_IF_ERROR(Seal());
   RETURN_IF_ERROR(RecordContent(actual));
-  const auto placed =
-      placer_->Place(tree_, *staged_.dir, staged_.name, args_.path,
-                     args_.precondition, [this] { return CheckStaged(); },
-                     {.hold = staged_.hold.get(), .adds = true});
+  const auto placed = placer_->Place(
+      tree_, *staged_.dir, staged_.name, args_.path, args_.precondition,
+      [this] { return CheckStaged(); },
+      {.hold = staged_.hold.get(), .staged = staged_.file.get()});
   if (!placed.ok()) {
     // If the part was renamed, its new name may not be durable. Drop
     // the record, so that the upload does not count as finished later.

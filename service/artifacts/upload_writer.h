@@ -113,7 +113,7 @@ class UploadWriter {
   // Removes the staged file. If that fails, a sweep removes it later.
   absl::Status Drop();
   absl::Status CheckSha256(const std::string& actual) const;
-  // Syncs and closes the staged file.
+  // Syncs the staged file.
   absl::Status Seal();
   // Records the content that the artifact will have.
   absl::Status RecordContent(const std::string& sha256);

@@ -50,8 +50,9 @@ absl::StatusOr<std::unique_ptr<UploadWriter>> Uploads::Open(
   staged.claim = claims_->TryClaim(tree, id);
   if (staged.claim == nullptr) return UploadBusy(args);
   // Fail early, before the client sends the file. Place() checks again.
-  auto existing = tree.Stat(args.path);
-  if (absl::IsFailedPrecondition(existing.status())) return existing.status();
+  const auto existing = tree.StatOnDisk(args.path.on_disk());
+  if (absl::IsFailedPrecondition(existing.status()))
+    return tree.Error(existing.status(), args.path);
   // An upload with an id may already be finished, so OpenResumable()
   // checks this later.
   if (args.upload_id.empty())

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <chrono>
 #include <filesystem>
 #include <utility>
 
@@ -50,6 +51,10 @@ constexpr absl::Duration kIdleWhileDraining = absl::Milliseconds(500);
 constexpr absl::Duration kSendGrace = absl::Milliseconds(500);
 // Time that streams of the health and reflection services get to end.
 constexpr absl::Duration kStreamGrace = absl::Milliseconds(100);
+
+// How long a look at the lock's name is valid. No request takes less time from
+// a client, which may have moved the base just before, to this process.
+constexpr std::chrono::microseconds kNamedFor(50);
 
 // Returns nullopt for "".
 absl::StatusOr<std::optional<gid_t>> FindGroup(const std::string& name) {
@@ -247,7 +252,12 @@ void Server::WarnOfStrangers() {
 
 bool Server::IsLost() {
   if (lost_.load(std::memory_order_relaxed)) return true;
-  if (lock_->IsStillNamed()) return false;
+  const rpc::SteadyClock::time_point now = rpc::SteadyClock::now();
+  if (now - named_at_.load(std::memory_order_relaxed) < kNamedFor) return false;
+  if (lock_->IsStillNamed()) {
+    named_at_.store(now, std::memory_order_relaxed);
+    return false;
+  }
   // Remember the loss, because the name may lead to a base of another server
   // later.
   lost_.store(true, std::memory_order_relaxed);

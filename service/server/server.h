@@ -151,6 +151,8 @@ class Server {
   std::string base_path_;
   std::vector<std::string> addresses_;
   std::atomic<bool> lost_ = false;
+  // When IsLost() last looked.
+  std::atomic<rpc::SteadyClock::time_point> named_at_ = rpc::kLongAgo;
   std::atomic<bool> started_ = false;
   std::atomic<bool> draining_ = false;
   // Start() uses the next two, then only the maintainer's thread.

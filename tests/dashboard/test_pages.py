@@ -60,7 +60,8 @@ def test_sizes_by_directory_appear(client: Client, root: Path) -> None:
 
 def test_columns_are_chosen_by_the_address(client: Client, project: str) -> None:
     query = {"filter": project, "cols": "absent,stage"}
-    # The dashboard hears of the new project a moment later; a page without projects has no table.
+    # The dashboard hears of the new project a moment later, and shows no table without
+    # projects.
     wait_until(lambda: f"/p/{project}" in client.get("/", params=query).text)
     page = client.get("/", params=query).text
     assert page.index('id="sort-metadata.absent"') < page.index(

@@ -1160,6 +1160,30 @@ TEST_P(ArtifactsTest, PermissionsOfWhatIsReplacedOrCopiedAreKept) {
   }
 }
 
+TEST_P(ArtifactsTest, PermissionsThatChangeUntilTheRenameAreKept) {
+  const auto observer = std::make_shared<support::DirObserver>();
+  Observe(observer);
+  temp.WriteFile("fraud/models/source", "new");
+  // The last look at the workspace before a rename.
+  observer->SetAfter([&](absl::string_view call) {
+    if (call != "Stat fraud") return;
+    temp.WriteFile("fraud/models/x", "old");
+    SetMode("fraud/models/x", 0600);
+  });
+  for (const bool exists : {false, true}) {
+    if (exists) temp.WriteFile("fraud/models/x", "older");
+    ASSERT_OK(Write("models/x", "new"));
+    EXPECT_EQ(ModeOf("fraud/models/x"), 0600u);
+    EXPECT_EQ(temp.ReadFile("fraud/models/x"), "new");
+    temp.Remove("fraud/models/x");
+    if (exists) temp.WriteFile("fraud/models/x", "older");
+    ASSERT_OK(Copy("models/source", "models/x"));
+    EXPECT_EQ(ModeOf("fraud/models/x"), 0600u);
+    EXPECT_EQ(temp.ReadFile("fraud/models/x"), "new");
+    temp.Remove("fraud/models/x");
+  }
+}
+
 TEST_P(ArtifactsTest, AFileMovedOntoALinkOfItselfLosesItsOldName) {
   temp.WriteFile("fraud/models/x", "content");
   temp.MakeDirs("fraud/outputs");
