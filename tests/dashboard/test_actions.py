@@ -81,11 +81,23 @@ def test_delete_and_undelete(
     answer = client.submit(path, uid=uid, name=project)
     assert answer.url.path == "/trash"
     assert project in answer.text and "in 3 d" in answer.text
+    # At once, even if the watch has not yet reported the deletion.
+    assert f"Restore {project}" in answer.text
     with pytest.raises(WorkspaceError):
         manager.get_workspace(project)
     answer = client.submit(f"/p/{project}/undelete", uid=uid)
     assert answer.url.path == f"/p/{project}"
     assert manager.get_workspace(project)
+
+
+def test_a_name_that_is_taken_again_cannot_be_restored(
+    client: Client, manager: WorkspaceManager, project: str
+) -> None:
+    manager.delete_workspace(project, force=True)
+    assert f"Restore {project}" in client.get("/trash").text
+    manager.create_workspace(project)
+    page = client.get("/trash").text
+    assert "the name is taken again" in page and f"Restore {project}" not in page
 
 
 def test_a_deletion_meant_for_another_project_of_that_name_is_refused(

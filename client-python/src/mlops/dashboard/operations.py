@@ -85,13 +85,21 @@ async def trash(request: Request) -> Response:
         pb.ListWorkspacesRequest(show_deleted=True, page_size=1000),
         live.metadata,
     )
+    # The rows may lag behind a deletion that has just led to this page.
+    taken = {
+        one.project
+        for page in pages
+        for one in page.workspaces
+        if not one.HasField("delete_time")
+    }
+    taken.update(project for page in pages for project in page.unreachable)
     deleted = [
         {
             "project": one.project,
             "uid": one.uid,
             "deleted": _seconds(one.delete_time),
             "purged": _seconds(one.purge_time),
-            "taken": one.project in live.rows,
+            "taken": one.project in taken,
             "may": await caller.may("undelete", one.project),
         }
         for page in pages
