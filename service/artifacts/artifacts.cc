@@ -446,6 +446,7 @@ absl::StatusOr<Artifact> Artifacts::Copy(const TransferArgs& args,
   };
   const auto placed = place();
   if (placed.ok()) return DescribeArtifact(args.destination.shown(), *placed);
+  file.reset();
   uploads->RemoveFile(name).IgnoreError();
   return tree.Error(placed.status(), args.destination);
 }

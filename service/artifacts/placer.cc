@@ -62,15 +62,18 @@ absl::Status Count(const Placement& placement, const fs::FileStamp& source,
 }
 
 // Gives a staged file the permissions of the file that it is about to replace,
-// durably. It was staged with them, so this is rarely needed: they have changed
-// since, or do not let the owner write.
-absl::Status KeepMode(const Placement& placement, const fs::FileStamp& source,
-                      const absl::StatusOr<fs::FileStamp>& existing) {
-  if (placement.staged == nullptr || !existing.ok() ||
-      existing->type != fs::EntryType::kFile || existing->mode == source.mode)
-    return absl::OkStatus();
-  RETURN_IF_ERROR(placement.staged->SetMode(existing->mode));
-  return placement.staged->Sync();
+// durably, and closes it. It was staged with them, so they differ only if they
+// have changed since, or do not let the owner write.
+absl::Status CloseStaged(const Placement& placement,
+                         const fs::FileStamp& source,
+                         const absl::StatusOr<fs::FileStamp>& existing) {
+  if (placement.staged == nullptr) return absl::OkStatus();
+  if (existing.ok() && existing->type == fs::EntryType::kFile &&
+      existing->mode != source.mode) {
+    RETURN_IF_ERROR(placement.staged->SetMode(existing->mode));
+    RETURN_IF_ERROR(placement.staged->Sync());
+  }
+  return placement.staged->Close();
 }
 
 }  // namespace
@@ -206,6 +209,24 @@ absl::StatusOr<fs::FileStamp> Placer::DropOtherLink(fs::Dir& from,
   return to.Stat(to_name);
 }
 
+absl::Status Placer::Rebuild(const ArtifactTree& tree, fs::Dir& from,
+                             absl::string_view name, fs::Dir& to,
+                             absl::string_view to_name, fs::RenameMode mode) {
+  ASSIGN_OR_RETURN(const auto uploads, tree.OpenUploads());
+  const std::string id = base::RandomId();
+  // Otherwise the sweep would take the copy for what a crash left.
+  const auto claim = claims_->TryClaim(tree, id);
+  return fs::MoveTree(
+      {.from = from,
+       .name = std::string(name),
+       .to = to,
+       .to_name = std::string(to_name),
+       .mode = mode,
+       .staging = *uploads,
+       .staging_name = absl::StrCat(id, core::layout::kTempSuffix)},
+      [&] { return health_->Sync(to); });
+}
+
 absl::StatusOr<fs::FileStamp> Placer::PlaceLocked(
     const ArtifactTree& tree, fs::Dir& from, absl::string_view name,
     fs::Dir& to, const RelativePath& path, const Precondition& precondition,
@@ -219,7 +240,6 @@ absl::StatusOr<fs::FileStamp> Placer::PlaceLocked(
       precondition.create_only) {
     RETURN_IF_ERROR(CheckReplaceable(tree, path, existing, precondition));
   }
-  RETURN_IF_ERROR(KeepMode(placement, source, existing));
   // Count before the rename, because the quota may refuse it.
   RETURN_IF_ERROR(Count(placement, source, existing));
   // A directory that is moved away and back would seem durable at its old name,
@@ -237,27 +257,14 @@ absl::StatusOr<fs::FileStamp> Placer::PlaceLocked(
                      AreTwoEntries(from, name, to, path.name()));
     if (two_entries) return DropOtherLink(from, name, to, path.name());
   }
+  // Last, so that a refusal leaves the staged file writable for its owner.
+  RETURN_IF_ERROR(CloseStaged(placement, source, existing));
   const fs::RenameMode mode = precondition.create_only
                                   ? fs::RenameMode::kNoReplace
                                   : fs::RenameMode::kReplace;
   absl::Status renamed = from.Rename(name, to, path.name(), mode);
-  // An overlay refuses to rename a directory of a lower layer, so rebuild
-  // it from hard links.
-  if (fs::IsCrossDevice(renamed) && source.type == fs::EntryType::kDirectory) {
-    ASSIGN_OR_RETURN(const auto uploads, tree.OpenUploads());
-    const std::string id = base::RandomId();
-    // Otherwise the sweep would take the copy for what a crash left.
-    const auto claim = claims_->TryClaim(tree, id);
-    renamed = fs::MoveTree(
-        {.from = from,
-         .name = std::string(name),
-         .to = to,
-         .to_name = std::string(path.name()),
-         .mode = mode,
-         .staging = *uploads,
-         .staging_name = absl::StrCat(id, core::layout::kTempSuffix)},
-        [&] { return health_->Sync(to); });
-  }
+  if (fs::IsCrossDevice(renamed) && source.type == fs::EntryType::kDirectory)
+    renamed = Rebuild(tree, from, name, to, path.name(), mode);
   if (absl::IsAlreadyExists(renamed))
     return core::ArtifactExists(tree.project().str(), path.shown());
   // The source still exists, so a directory of the destination is missing.

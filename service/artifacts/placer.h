@@ -34,12 +34,13 @@ struct Precondition {
   std::string etag;
 };
 
-// What a change of names needs besides the names.
+// The quota and the staged file that a change of names affects.
 struct Placement {
   // Counts the change; null if the workspace has no quota.
   core::UsageLedger::Hold* hold = nullptr;
-  // The file, still open, if the entry is a staged one: it did not count under
-  // its old name, and gets the permissions of the file that it replaces.
+  // The open and synced file that gets the name; null if an entry is moved that
+  // already counts against the quota. Place() gives it the permissions of
+  // the file that it replaces, and closes it.
   fs::File* staged = nullptr;
 };
 
@@ -113,6 +114,11 @@ class Placer {
   // Returns NOT_FOUND/WORKSPACE_NOT_FOUND if the workspace's name is free or
   // now belongs to another workspace.
   absl::Status CheckCurrent(const ArtifactTree& tree) const;
+  // Moves a directory that cannot be renamed, as one of an overlay's lower
+  // layer, by rebuilding it from hard links.
+  absl::Status Rebuild(const ArtifactTree& tree, fs::Dir& from,
+                       absl::string_view name, fs::Dir& to,
+                       absl::string_view to_name, fs::RenameMode mode);
   // Removes `name`, a second link to the file at `to_name`.
   absl::StatusOr<fs::FileStamp> DropOtherLink(fs::Dir& from,
                                               absl::string_view name,
