@@ -20,12 +20,13 @@ namespace {
 constexpr size_t kMaxDurableNames = 1024;
 
 // Returns the key for the name `name` of the directory `child` in the directory
-// `parent`, both given by fs::Dir::Identity(). Returns nullopt if the file
-// system does not support identities.
-std::optional<size_t> NameKey(const std::string& parent, absl::string_view name,
-                              const std::string& child) {
-  if (parent.empty() || child.empty()) return std::nullopt;
-  return absl::HashOf(parent, name, child);
+// `parent`. Returns nullopt if one of them has no identity.
+std::optional<size_t> NameKey(const fs::FileStamp& parent,
+                              absl::string_view name,
+                              const fs::FileStamp& child) {
+  const auto from = fs::IdentityOf(parent), to = fs::IdentityOf(child);
+  if (!from || !to) return std::nullopt;
+  return absl::HashOf(*from, name, *to);
 }
 
 bool IsSameFile(const fs::FileStamp& a, const fs::FileStamp& b) {
@@ -168,7 +169,7 @@ absl::StatusOr<std::unique_ptr<fs::Dir>> Placer::MakeParents(
     forgotten = stripe.forgotten;
   }
   std::vector<size_t> synced;
-  std::string identity = tree.root().Identity();
+  fs::FileStamp stamp = tree.stamp();
   for (absl::string_view name : absl::StrSplit(path.parent(), '/')) {
     fs::Dir& dir = parent == nullptr ? tree.root() : *parent;
     auto child = dir.OpenDir(name);
@@ -183,15 +184,15 @@ absl::StatusOr<std::unique_ptr<fs::Dir>> Placer::MakeParents(
     // report that.
     if (!child.ok()) RETURN_IF_ERROR(CheckCurrent(tree));
     if (!child.ok()) return tree.Error(child.status(), path);
-    std::string child_identity = (*child)->Identity();
+    ASSIGN_OR_RETURN(const fs::FileStamp child_stamp, (*child)->StatSelf());
     // If the directory is not remembered, its creator may not have synced
     // its name.
-    const std::optional<size_t> key = NameKey(identity, name, child_identity);
+    const std::optional<size_t> key = NameKey(stamp, name, child_stamp);
     if (!key || !IsDurable(stripe, *key)) {
       RETURN_IF_ERROR(health_->Sync(dir));
       if (key) synced.push_back(*key);
     }
-    identity = std::move(child_identity);
+    stamp = child_stamp;
     parent = *std::move(child);
   }
   if (!synced.empty()) RememberDurable(stripe, forgotten, synced);

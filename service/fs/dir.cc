@@ -1,6 +1,7 @@
 #include "service/fs/dir.h"
 
 #include <algorithm>
+#include <optional>
 #include <string>
 #include <tuple>
 
@@ -48,6 +49,17 @@ bool MayBeRacy(const FileStamp& stamp, absl::Time read_time) {
   const bool whole_seconds = absl::ToUnixNanos(newest) % 1'000'000'000 == 0;
   return newest + (whole_seconds ? absl::Seconds(2) : absl::Milliseconds(20)) >
          read_time;
+}
+
+std::optional<DirIdentity> IdentityOf(const FileStamp& stamp) {
+  const absl::Time birth = stamp.birth_time;
+  if (birth == absl::InfinitePast()) return std::nullopt;
+  // Within a tick of the clock, another directory could get the same inode
+  // and time.
+  if (MayBeRacy({.modify_time = birth, .change_time = birth}, absl::Now()))
+    return std::nullopt;
+  return DirIdentity{
+      .device = stamp.device, .inode = stamp.inode, .birth_time = birth};
 }
 
 absl::Status File::WritePieces(absl::Span<const absl::string_view> pieces) {

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
@@ -43,6 +44,26 @@ struct FileStamp {
 // only if it was older than a tick when the file or directory was read;
 // Git applies the same rule to its index.
 bool MayBeRacy(const FileStamp& stamp, absl::Time read_time);
+
+// Distinguishes a directory from every other one, past or future; an inode
+// number alone does not.
+struct DirIdentity {
+  uint64_t device = 0;
+  uint64_t inode = 0;
+  absl::Time birth_time;
+
+  bool operator==(const DirIdentity&) const = default;
+  template <typename H>
+  friend H AbslHashValue(H h, const DirIdentity& identity) {
+    return H::combine(std::move(h), identity.device, identity.inode,
+                      identity.birth_time);
+  }
+};
+
+// Returns the identity of the directory with this state. Returns nullopt if
+// the file system does not report birth times, and for a directory that has
+// just been created.
+std::optional<DirIdentity> IdentityOf(const FileStamp& stamp);
 
 // The content of one directory, without its subdirectories.
 struct DirSummary {
@@ -182,12 +203,6 @@ class Dir {
 
   // Returns the state of this directory.
   virtual absl::StatusOr<FileStamp> StatSelf() const = 0;
-
-  // Returns a text that distinguishes this directory from every other one,
-  // past or future; an inode number alone does not. Returns "" if the file
-  // system does not report creation times, and for a directory that has just
-  // been created.
-  virtual std::string Identity() const { return ""; }
 
   // Reads a regular file. Returns OUT_OF_RANGE (no reason) if it is larger
   // than `max_bytes`; it then stops reading.

@@ -400,10 +400,6 @@ class PosixDir final : public Dir {
 
   absl::StatusOr<FileStamp> StatSelf() const override { return Stat(""); }
 
-  std::string Identity() const override {
-    return options_.portable ? "" : sys::Identity(fd_.get());
-  }
-
   absl::StatusOr<FileContent> ReadFile(absl::string_view path,
                                        int64_t max_bytes) const override {
     FileContent content;

@@ -371,23 +371,6 @@ int Stat(int dir, const std::string& path, FileStamp* stamp, bool portable) {
   return PortableStat(dir, path, stamp);
 }
 
-std::string Identity([[maybe_unused]] int fd) {
-#ifdef __linux__
-  struct statx info;
-  if (::statx(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &info) == 0 &&
-      (info.stx_mask & STATX_BTIME) != 0) {
-    const absl::Time birth = FromStatxTime(info.stx_btime);
-    // Within a tick of the clock, another directory could get the same
-    // inode and time.
-    if (MayBeRacy({.modify_time = birth, .change_time = birth}, absl::Now()))
-      return "";
-    return absl::StrCat(info.stx_dev_major, ":", info.stx_dev_minor, " ",
-                        info.stx_ino, " ", absl::ToUnixNanos(birth));
-  }
-#endif
-  return "";
-}
-
 int ForEachEntry(
     int dir,
     absl::FunctionRef<bool(absl::string_view name, EntryType type)> visit,

@@ -50,11 +50,6 @@ int RenameExchange(int from_dir, const std::string& from, int to_dir,
 // Portable: fstatat.
 int Stat(int dir, const std::string& path, FileStamp* stamp, bool portable);
 
-// Returns a text that distinguishes the open directory from every other one,
-// past or future: device, inode and time of birth. Returns "" if the system
-// does not report the latter, or if the directory has just been created.
-std::string Identity(int fd);
-
 // Calls `visit` for each entry of `dir`, from the first one, until it returns
 // false. Linux: getdents64 with a large buffer. Portable: readdir.
 int ForEachEntry(

@@ -95,7 +95,6 @@ class ForwardingDir : public fs::Dir {
   absl::StatusOr<fs::FileStamp> StatSelf() const override {
     return target_->StatSelf();
   }
-  std::string Identity() const override { return target_->Identity(); }
   absl::StatusOr<fs::FileContent> ReadFile(absl::string_view path,
                                            int64_t max_bytes) const override {
     return target_->ReadFile(path, max_bytes);

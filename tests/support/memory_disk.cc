@@ -107,7 +107,6 @@ class MemoryDir final : public fs::Dir {
     absl::MutexLock lock(&disk_->mutex_);
     return MemoryDisk::Stamp(*inode_);
   }
-  std::string Identity() const override { return absl::StrCat(inode_->number); }
   absl::StatusOr<fs::FileContent> ReadFile(absl::string_view path,
                                            int64_t max_bytes) const override {
     absl::MutexLock lock(&disk_->mutex_);
@@ -242,7 +241,9 @@ FileStamp MemoryDisk::Stamp(const Inode& inode) {
           .inode = inode.number,
           .size_bytes = static_cast<int64_t>(inode.data.size()),
           .modify_time = inode.modify_time,
-          .change_time = inode.change_time};
+          .change_time = inode.change_time,
+          // Old enough, and inode numbers are never reused.
+          .birth_time = absl::UnixEpoch()};
 }
 
 absl::StatusOr<std::pair<MemoryDisk::InodePtr, std::string>>
