@@ -39,6 +39,11 @@ constexpr int kReservedDescriptors = 256;
 constexpr absl::Duration kPause = absl::Milliseconds(20);
 // Connections ended for resets halve the maximum at most this many times.
 constexpr double kMaxHalvings = 5;
+// Connections of slowed origins that wait; others are closed.
+constexpr size_t kMaxHeld = 64;
+constexpr int kHeldPollMs = 50;
+constexpr auto kForgetTime =
+    std::chrono::seconds(static_cast<int>(Acceptor::kForgetSeconds));
 
 // Returns an error for the operator. A full disk has its own code, because the
 // caller can then use a socket elsewhere.
@@ -96,17 +101,26 @@ std::string PeerName(int fd) {
   return absl::StrCat("ipv6:%5B", host, "%5D:", port);
 }
 
-// Returns the user at the other end of a Unix socket.
-std::optional<uid_t> UserAt(int fd) {
-  ucred user;
-  socklen_t size = sizeof(user);
-  if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &user, &size) != 0)
+std::string WithoutPort(const std::string& name) {
+  return name.substr(0, name.rfind(':'));
+}
+
+// Returns the process at the other end of a Unix socket.
+std::optional<ucred> ProcessAt(int fd) {
+  ucred process;
+  socklen_t size = sizeof(process);
+  if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &process, &size) != 0)
     return std::nullopt;
-  return user.uid;
+  return process;
 }
 
 // Ends a connection and discards all received bytes that gRPC has not read.
 void EndConnection(int fd) {
+  // Make gRPC's close(2) reset a TCP connection. Otherwise a client that is
+  // still sending into a closed window would learn of the end only after the
+  // kernel's timeout of a minute.
+  const linger reset = {.l_onoff = 1, .l_linger = 0};
+  ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
   ::shutdown(fd, SHUT_RDWR);
   // Drain the socket, so that gRPC sees the end at once. Bound the loop,
   // because the client may keep sending.
@@ -214,6 +228,7 @@ void Acceptor::Stop() {
   stop_write_.Reset();
   // Join first: the thread uses the listeners and adds connections.
   if (thread_.joinable()) thread_.join();
+  held_.clear();
   listeners_.clear();
   // Compare the identity: if the base was removed and recreated, the name may
   // now belong to another server's socket.
@@ -228,8 +243,7 @@ void Acceptor::Stop() {
     ::shutdown(connection.fd.get(), SHUT_RDWR);
 }
 
-double Acceptor::LeakyBucket::Drain(std::chrono::steady_clock::time_point now,
-                                    double per_second) {
+double Acceptor::LeakyBucket::Drain(TimePoint now, double per_second) {
   const double seconds = std::chrono::duration<double>(now - last).count();
   last = now;
   level = std::max(0.0, level - seconds * per_second);
@@ -249,6 +263,10 @@ bool Acceptor::NoteReset(const std::string& peer) {
     const double halvings = ended_.Drain(now, 1 / kForgetSeconds);
     if (++resets.level <= kMaxResets / std::exp2(halvings)) return false;
     ended_.level = std::min(halvings + 1, kMaxHalvings);
+    absl::erase_if(
+        slowed_, [now](const auto& entry) { return entry.second.end <= now; });
+    slowed_[it->second.origin] = {.next = now + kConnectInterval,
+                                  .end = now + kForgetTime};
   }
   return Disconnect(peer);
 }
@@ -295,7 +313,8 @@ void Acceptor::Run() {
       for (const auto& [peer, connection] : connections_)
         polled.push_back({.fd = connection.fd.get(), .events = 0});
     }
-    if (::poll(polled.data(), polled.size(), -1) < 0) continue;
+    const int timeout_ms = held_.empty() ? -1 : kHeldPollMs;
+    if (::poll(polled.data(), polled.size(), timeout_ms) < 0) continue;
     if (polled.front().revents != 0) return;
     // Forget first: a new connection could reuse the descriptor number of one
     // that has ended.
@@ -303,6 +322,7 @@ void Acceptor::Run() {
     for (size_t i = 1; i <= listeners_.size(); ++i) {
       if (polled[i].revents != 0) AcceptFrom(listeners_[i - 1]);
     }
+    ReleaseHeld();
   }
 }
 
@@ -330,27 +350,66 @@ void Acceptor::AcceptFrom(const Listener& listener) {
   }
   // The kernel assigns the lowest free number, so a high number means that many
   // descriptors are in use. Returning closes the connection.
-  if (fd.get() >= max_descriptor_) {
-    absl::MutexLock lock(&mutex_);
-    ++counts_.refused;
-    return;
+  if (fd.get() >= max_descriptor_) return Count(&Counts::refused);
+  Accepted accepted = {
+      .fd = std::move(fd), .listener = &listener, .peer = {}, .origin = ""};
+  if (listener.transport == Transport::kTcp) {
+    accepted.origin = WithoutPort(PeerName(accepted.fd.get()));
+  } else if (const auto process = ProcessAt(accepted.fd.get())) {
+    accepted.peer = {.user = process->uid, .proxy = listener.proxy};
+    if (!listener.proxy)
+      accepted.origin = absl::StrCat(process->uid, " ", process->pid);
   }
+  if (MayConnect(accepted.origin)) return HandOver(std::move(accepted));
+  Count(&Counts::slowed);
+  if (held_.size() < kMaxHeld) held_.push_back(std::move(accepted));
+}
+
+void Acceptor::Count(uint64_t Counts::*count) {
+  absl::MutexLock lock(&mutex_);
+  ++(counts_.*count);
+}
+
+bool Acceptor::MayConnect(const std::string& origin) {
+  if (origin.empty()) return true;
+  const TimePoint now = std::chrono::steady_clock::now();
+  absl::MutexLock lock(&mutex_);
+  const auto it = slowed_.find(origin);
+  if (it == slowed_.end() || now >= it->second.end) return true;
+  if (now < it->second.next) return false;
+  it->second.next = now + kConnectInterval;
+  return true;
+}
+
+void Acceptor::ReleaseHeld() {
+  std::vector<Accepted> waiting;
+  for (Accepted& held : std::exchange(held_, {})) {
+    if (MayConnect(held.origin)) {
+      HandOver(std::move(held));
+    } else {
+      waiting.push_back(std::move(held));
+    }
+  }
+  held_ = std::move(waiting);
+}
+
+void Acceptor::HandOver(Accepted accepted) {
+  UniqueFd fd = std::move(accepted.fd);
+  const Listener& listener = *accepted.listener;
   SetSocketFlags(fd.get());
   // A Unix socket rejects this option, which does no harm.
   SetOption(fd.get(), IPPROTO_TCP, TCP_NODELAY, 1);
   // The duplicate lets us end the connection after gRPC has taken over `fd`.
   UniqueFd ours(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 0));
-  std::string peer = PeerName(fd.get());
-  if (!ours.ok() || peer.empty()) return;
-  Connection connection = {.fd = std::move(ours)};
-  if (listener.transport == Transport::kUnix) {
-    if (const std::optional<uid_t> user = UserAt(fd.get()))
-      connection.peer = {.user = *user, .proxy = listener.proxy};
-  }
+  std::string name = PeerName(fd.get());
+  if (!ours.ok() || name.empty()) return;
   // Register the connection before gRPC can ask for its peer.
   {
     absl::MutexLock lock(&mutex_);
-    connections_[std::move(peer)] = std::move(connection);
+    connections_[std::move(name)] = {.fd = std::move(ours),
+                                     .peer = accepted.peer,
+                                     .origin = std::move(accepted.origin),
+                                     .resets = {}};
     ++counts_.accepted;
   }
   handler_(listener.transport, listener.fd.get(), fd.Release());

@@ -83,10 +83,17 @@ class Acceptor {
   // maximum for all connections, down to 1/32, and is forgotten after
   // kForgetSeconds. A client that reconnects again and again thus costs the
   // server ever less.
+  //
+  // gRPC reads what a socket holds, up to thousands of calls, before the
+  // connection can be ended. For kForgetSeconds, the process at the other end
+  // of the Unix socket, or the IP address, therefore gets at most one new
+  // connection in kConnectInterval; others wait. The proxy is exempt, because
+  // it connects for many users.
   bool NoteReset(const std::string& peer);
   static constexpr double kMaxResets = 1000;
   static constexpr double kResetsPerSecond = 100;
   static constexpr double kForgetSeconds = 10;
+  static constexpr std::chrono::seconds kConnectInterval{1};
 
   // Ends the connection of the client at `peer`. Returns false if there is
   // none.
@@ -107,14 +114,18 @@ class Acceptor {
     // Number of open connections.
     size_t open = 0;
     // Total connections: handed to gRPC, refused because most descriptors were
-    // in use, and ended by NoteReset() or Disconnect().
+    // in use, ended by NoteReset() or Disconnect(), and those that had to wait
+    // after NoteReset(), or were closed because too many waited.
     uint64_t accepted = 0;
     uint64_t refused = 0;
     uint64_t cut = 0;
+    uint64_t slowed = 0;
   };
   Counts counts() const ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
+  using TimePoint = std::chrono::steady_clock::time_point;
+
   Acceptor() = default;
 
   // A socket file that we created, identified by device and inode.
@@ -127,16 +138,17 @@ class Acceptor {
   // Counts events; the level sinks by `per_second`.
   struct LeakyBucket {
     // Returns the level at `now`.
-    double Drain(std::chrono::steady_clock::time_point now, double per_second);
+    double Drain(TimePoint now, double per_second);
 
     double level = 0;
-    std::chrono::steady_clock::time_point last;
+    TimePoint last;
   };
 
   struct Connection {
     // A duplicate of gRPC's descriptor.
     base::UniqueFd fd;
     std::optional<SocketPeer> peer;
+    std::string origin;
     LeakyBucket resets;
   };
   struct Listener {
@@ -145,11 +157,33 @@ class Acceptor {
     // Whether the proxy connects to it.
     bool proxy = false;
   };
+  // An accepted connection.
+  struct Accepted {
+    base::UniqueFd fd;
+    const Listener* listener;
+    // Nullopt for TCP.
+    std::optional<SocketPeer> peer;
+    // The process or IP address at the other end; "" for the proxy.
+    std::string origin;
+  };
+  // When an origin whose connection was ended by NoteReset() may connect again.
+  struct Slowed {
+    TimePoint next;
+    // From then on it may connect as others do.
+    TimePoint end;
+  };
 
   absl::Status ListenUnix(const std::string& path, std::optional<gid_t> group,
                           bool proxy);
   void Run();
   void AcceptFrom(const Listener& listener);
+  void Count(uint64_t Counts::*count) ABSL_LOCKS_EXCLUDED(mutex_);
+  void HandOver(Accepted accepted) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Hands over the held connections whose origins may connect now.
+  void ReleaseHeld();
+  // Returns whether `origin` may connect now. If it is slowed, its next
+  // connection must then wait.
+  bool MayConnect(const std::string& origin) ABSL_LOCKS_EXCLUDED(mutex_);
   // Closes our descriptors of the connections that have ended.
   void Forget(const std::vector<pollfd>& polled);
 
@@ -161,6 +195,9 @@ class Acceptor {
   // A pipe; closing the write end stops the thread.
   base::UniqueFd stop_read_, stop_write_;
   std::thread thread_;
+  // Connections that wait until their origins may connect. Accessed by the
+  // thread only.
+  std::vector<Accepted> held_;
 
   mutable absl::Mutex mutex_;
   // All counts except `open`.
@@ -170,6 +207,8 @@ class Acceptor {
       ABSL_GUARDED_BY(mutex_);
   // Counts the connections that NoteReset() has ended.
   LeakyBucket ended_ ABSL_GUARDED_BY(mutex_);
+  // Keyed by origin.
+  absl::flat_hash_map<std::string, Slowed> slowed_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace mlops::server

@@ -217,14 +217,15 @@ void Add(Metrics& metrics, const Acceptor& acceptor) {
   const auto add = [&](const char* result, uint64_t Counts::*count) {
     metrics.AddCounter(
         {"workspaced_connections_total",
-         "Connections: accepted, refused for lack of descriptors, and cut "
-         "because the client misbehaved."},
+         "Connections: accepted, refused for lack of descriptors, cut because "
+         "the client misbehaved, and slowed because it had misbehaved."},
         {{"result", result}},
         Of(&acceptor, [count](const auto& of) { return of.counts().*count; }));
   };
   add("accepted", &Counts::accepted);
   add("refused", &Counts::refused);
   add("cut", &Counts::cut);
+  add("slowed", &Counts::slowed);
 }
 
 void Add(Metrics& metrics, const observe::AuditLog& audit) {

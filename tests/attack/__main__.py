@@ -395,10 +395,11 @@ def _counted(results: list[str]) -> str:
     return ", ".join(f"{results.count(one)} {one}" for one in sorted(set(results)))
 
 
-def resets(address: str, count: int, method: str) -> str:
+def resets(address: str, count: int, method: str, *, indexed: bool = False) -> str:
     """Performs a rapid reset: opens calls and resets each at once.
 
-    Connects again whenever the server has closed the connection.
+    Connects again whenever the server has closed the connection. With `indexed`, many
+    more calls fit into the buffer of a socket.
     """
     data = message(
         pb.GetWorkspaceRequest(project="p").SerializeToString()
@@ -407,7 +408,7 @@ def resets(address: str, count: int, method: str) -> str:
     )
     sent = connections = closed = 0
     while sent < count:
-        with Connection(address) as connection:
+        with Connection(address, indexed=indexed) as connection:
             sent += send_until_closed(
                 connection,
                 count - sent,
@@ -455,13 +456,17 @@ ATTACKS = [
     Attack("refused-reads", lambda address: unread_reads(address, 900, 60)),
     Attack("reset-get", lambda address: resets(address, 20_000, "GetWorkspace")),
     Attack(
+        "reset-get-small",
+        lambda address: resets(address, 60_000, "GetWorkspace", indexed=True),
+    ),
+    Attack(
         "reset-get-tcp",
-        lambda address: resets(address, 20_000, "GetWorkspace"),
+        lambda address: resets(address, 400_000, "GetWorkspace"),
         tcp=True,
     ),
     Attack(
         "reset-statuses",
-        lambda address: resets(address, 100_000, "StreamWorkspaceStatuses"),
+        lambda address: resets(address, 30_000, "StreamWorkspaceStatuses"),
     ),
     Attack("watches", lambda address: unread_watches(address, 2000, 10), large=True),
     Attack("watches-short", lambda address: short_watches(address, 4000, 40)),

@@ -23,6 +23,8 @@ _INITIAL_WINDOW_SIZE = 4
 _END_STREAM, _ACK, _END_HEADERS = 1, 1, 4
 _CANCEL = 8
 _MAX_FRAME_BYTES = 16384
+# HPACK (RFC 7541, section 6): a field of the table, and a literal that enters it.
+_INDEXED, _ADD_TO_TABLE, _FIRST_DYNAMIC_INDEX = 0x80, 0x40, 62
 SERVICE = "mlops.workspace.v1.WorkspaceService"
 
 
@@ -42,7 +44,8 @@ def _literal(name: str, value: str) -> bytes:
     return bytes([0, len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
 
 
-def _request_headers(method: str) -> bytes:
+def _request_fields(method: str) -> list[bytes]:
+    """Returns the literal header fields of a call."""
     fields = [
         (":method", "POST"),
         (":scheme", "http"),
@@ -51,7 +54,7 @@ def _request_headers(method: str) -> bytes:
         ("te", "trailers"),
         ("content-type", "application/grpc"),
     ]
-    return b"".join(_literal(name, value) for name, value in fields)
+    return [_literal(name, value) for name, value in fields]
 
 
 def message(body: bytes) -> bytes:
@@ -62,11 +65,15 @@ def message(body: bytes) -> bytes:
 class Connection:
     """A connection to `address`, which is "unix:PATH" or "HOST:PORT".
 
-    Usable as a context manager. `timeout_s` bounds each socket operation. Not
+    Usable as a context manager. `timeout_s` bounds each socket operation. If `indexed`,
+    the headers of a method are sent once, and later calls refer to HPACK's dynamic
+    table, so that a call takes few bytes; the connection then serves one method. Not
     thread-safe.
     """
 
-    def __init__(self, address: str, timeout_s: float = 60) -> None:
+    def __init__(
+        self, address: str, timeout_s: float = 60, *, indexed: bool = False
+    ) -> None:
         if address.startswith("unix:"):
             self.socket = socket.socket(socket.AF_UNIX)
             self.socket.settimeout(timeout_s)
@@ -75,6 +82,7 @@ class Connection:
             host, _, port = address.rpartition(":")
             self.socket = socket.create_connection((host, int(port)), timeout_s)
         self._next_stream = 1
+        self._indexed = indexed
         self._initial_window = 65_535
         self._unread = b""
         self.socket.sendall(_PREFACE + _frame(_SETTINGS, 0, 0))
@@ -99,7 +107,7 @@ class Connection:
         after `data`, and `reset` cancels it.
         """
         stream, self._next_stream = self._next_stream, self._next_stream + 2
-        frames = [_frame(_HEADERS, _END_HEADERS, stream, _request_headers(method))]
+        frames = [_frame(_HEADERS, _END_HEADERS, stream, self._headers(method))]
         if data is not None:
             pieces = [
                 data[at : at + _MAX_FRAME_BYTES]
@@ -113,6 +121,16 @@ class Connection:
         if reset:
             frames.append(_frame(_RST_STREAM, 0, stream, struct.pack(">I", _CANCEL)))
         return b"".join(frames)
+
+    def _headers(self, method: str) -> bytes:
+        fields = _request_fields(method)
+        if not self._indexed:
+            return b"".join(fields)
+        # The opened call is not the first one, so the table has its fields.
+        if self._next_stream > 3:
+            first = _FIRST_DYNAMIC_INDEX
+            return bytes(_INDEXED | first + i for i in range(len(fields)))
+        return b"".join(bytes([_ADD_TO_TABLE]) + field[1:] for field in fields)
 
     def grant(self, size: int) -> None:
         """Allows the server to send `size` more bytes on this connection."""

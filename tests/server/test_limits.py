@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +125,10 @@ def test_requests_that_never_end_are_bounded_in_bytes(base: Path) -> None:
             with contextlib.suppress(ConnectionError, TimeoutError):
                 sent += attacker.send_as_allowed("CreateWorkspace", part, 100, 0.5)
             assert manager.get_workspace("p").project_name == "p"
+        # gRPC's limit of 160 MiB is checked after each read, so a fast machine
+        # exceeds it, but by no more if there are more attackers.
         assert sent > 400 * _MIB
-        assert peak_mib() - before < 256
+        assert peak_mib() - before < 400
 
 
 # --- Stalled clients ----------------------------------------------------------
@@ -351,6 +354,46 @@ def test_a_connection_that_resets_beyond_a_rate_is_closed_and_no_other(
         ):
             assert time.monotonic() < deadline
             time.sleep(0.02)
+
+
+@pytest.mark.parametrize("host", ["unix", "127.0.0.1"])
+@pytest.mark.timeout(200)
+def test_a_client_that_resets_too_fast_connects_once_a_second_and_others_as_before(
+    base: Path, host: str
+) -> None:
+    get = pb.GetWorkspaceRequest(project="p")
+    data = message(get.SerializeToString())
+
+    def attack(address: str) -> None:
+        with Connection(address) as attacker:
+            send_until_closed(
+                attacker,
+                20_000,
+                lambda: attacker.open("GetWorkspace", data, end=False, reset=True),
+            )
+            assert attacker.is_closed_within(_TIMEOUT_S)
+
+    listen = [] if host == "unix" else ["--listen", f"{host}:0"]
+    with Server(base, *listen) as server, server.connect() as early:
+        answer(server, "EnsureWorkspace", project="p")
+        address = server.addresses[-1]
+        _stub(early).GetWorkspace(get)
+        began = time.monotonic()
+        for _ in range(3):
+            attack(address)
+        # The first connection is free, and each later one waits for a second.
+        assert time.monotonic() - began >= 2
+        # This process still has the connection that it had, and may open others.
+        _stub(early).GetWorkspace(get, timeout=_TIMEOUT_S)
+        with ThreadPoolExecutor(4) as threads:
+            waiting = [threads.submit(attack, address) for _ in range(4)]
+            # Another process need not wait for those that do.
+            answer(server, "GetWorkspace", project="p")
+            for attempt in waiting:
+                attempt.result()
+        assert time.monotonic() - began >= 6
+        with server.connect() as later:
+            _stub(later).GetWorkspace(get, timeout=_TIMEOUT_S, wait_for_ready=True)
 
 
 def test_clients_that_cancel_now_and_then_are_left_alone(base: Path) -> None:
