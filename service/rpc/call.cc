@@ -62,8 +62,9 @@ class Calls::UnaryCall final : public grpc::ServerUnaryReactor,
     calls_->CountReceived(call(), size);
     if (absl::Status refused = CheckBegin(size); !refused.ok())
       return Answer(std::move(refused));
+    const bool paced = call().share.is_paced();
     // A fast answer saves the switch to a worker thread.
-    if (at_once.has_value() && size <= kMaxInlineBytes) {
+    if (at_once.has_value() && size <= kMaxInlineBytes && !paced) {
       if (std::optional<absl::Status> status = (*at_once)(bytes_))
         return Answer(*std::move(status));
     }
@@ -73,8 +74,9 @@ class Calls::UnaryCall final : public grpc::ServerUnaryReactor,
       absl::Status status = calls_->CheckWanted(*call().context);
       Answer(status.ok() ? handler(bytes_) : std::move(status));
     };
-    if (!calls_->PoolOf(call().method.lane).TrySchedule(std::move(run)))
-      Answer(TooMany());
+    if (paced && calls_->pacer_.TrySchedule([this, run] { Schedule(run); }))
+      return;
+    Schedule(std::move(run));
   }
 
   void OnCancel() override {
@@ -91,6 +93,11 @@ class Calls::UnaryCall final : public grpc::ServerUnaryReactor,
   bool InternalInlineable() override { return !watched_; }
 
   CallInfo& call() { return bytes_.call; }
+
+  void Schedule(std::function<void()> run) {
+    if (!calls_->PoolOf(call().method.lane).TrySchedule(std::move(run)))
+      Answer(TooMany());
+  }
 
   absl::Status CheckBegin(size_t size) {
     if (absl::Status refused =
@@ -176,7 +183,7 @@ absl::Status Calls::Admit(CallInfo& call, const CallerLimits::Use& use) {
                    Identify(*options_.gate, options_.peers, *call.context));
   // Do not limit anonymous callers: they would all share one limit.
   if (call.caller.kind == auth::Kind::kAnonymous) return absl::OkStatus();
-  return caller_limits_.Take(call.caller.name, use, &call.share);
+  return caller_limits_.Take(call.caller.name, use, call.started, &call.share);
 }
 
 absl::Status Calls::CheckPolicy(const CallInfo& call,

@@ -32,6 +32,7 @@
 #include "service/rpc/identify.h"
 #include "service/rpc/live_calls.h"
 #include "service/rpc/method_table.h"
+#include "service/rpc/pacer.h"
 
 namespace mlops::rpc {
 
@@ -272,6 +273,8 @@ class Calls {
   // an empty Value has two bytes on the wire, 60 bytes as a message, and 48 as
   // JSON.
   static constexpr size_t kParsedFactor = 64;
+  // Beyond it, calls are not paced.
+  static constexpr size_t kMaxPaced = 1024;
 
   base::ThreadPool* const workers_;
   base::ThreadPool* const whole_file_workers_;
@@ -283,6 +286,8 @@ class Calls {
   ByteBudget answer_bytes_{128 << 20};
   ByteBudget status_bytes_{options_.unread_bytes};
   CallerLimits caller_limits_;
+  // For the calls of callers with many in flight.
+  Pacer pacer_{kMaxPaced};
   LiveCalls live_;
   std::atomic<bool> draining_ = false;
   // Calls between Begin() and End(), and between Begin() and Sent().

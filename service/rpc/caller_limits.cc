@@ -1,5 +1,7 @@
 #include "service/rpc/caller_limits.h"
 
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
@@ -18,18 +20,29 @@ absl::Status TooMany(absl::string_view what, size_t most) {
 
 }  // namespace
 
+bool CallerLimits::OthersCall(const std::string& caller,
+                              SteadyClock::time_point now) {
+  if (last_[0].caller != caller) {
+    std::swap(last_[0], last_[1]);
+    last_[0].caller = caller;
+  }
+  last_[0].time = now;
+  return !last_[1].caller.empty() && now - last_[1].time < kRecently;
+}
+
 absl::Status CallerLimits::Take(const std::string& caller, const Use& use,
-                                Share* share) {
+                                SteadyClock::time_point now, Share* share) {
   absl::MutexLock lock(&mutex_);
+  const bool others_call = OthersCall(caller, now);
   auto& entry = *uses_.try_emplace(caller).first;
-  Use& now = entry.second;
-  const bool idle = now.calls == 0;
+  Use& used = entry.second;
+  const bool idle = used.calls == 0;
   absl::Status problem;
-  if (now.calls + use.calls > most_.calls) {
+  if (used.calls + use.calls > most_.calls) {
     problem = TooMany("calls", static_cast<size_t>(most_.calls));
-  } else if (now.streams + use.streams > most_.streams) {
+  } else if (used.streams + use.streams > most_.streams) {
     problem = TooMany("streams", static_cast<size_t>(most_.streams));
-  } else if (now.bytes + use.bytes > most_.bytes) {
+  } else if (used.bytes + use.bytes > most_.bytes) {
     problem = TooMany("bytes of requests", most_.bytes);
   }
   if (!problem.ok()) {
@@ -37,23 +50,24 @@ absl::Status CallerLimits::Take(const std::string& caller, const Use& use,
     if (idle) uses_.erase(caller);
     return problem;
   }
-  now.calls += use.calls;
-  now.streams += use.streams;
-  now.bytes += use.bytes;
+  used.calls += use.calls;
+  used.streams += use.streams;
+  used.bytes += use.bytes;
   // The map's nodes never move, so the share can point to its entry.
   share->limits_ = this;
   share->caller_ = &entry;
   share->use_ = use;
+  share->is_paced_ = others_call && used.calls > kPromptCalls;
   return absl::OkStatus();
 }
 
 void CallerLimits::Return(const Share& share) {
   absl::MutexLock lock(&mutex_);
-  Use& now = share.caller_->second;
-  now.calls -= share.use_.calls;
-  now.streams -= share.use_.streams;
-  now.bytes -= share.use_.bytes;
-  if (now.calls == 0) uses_.erase(share.caller_->first);
+  Use& used = share.caller_->second;
+  used.calls -= share.use_.calls;
+  used.streams -= share.use_.streams;
+  used.bytes -= share.use_.bytes;
+  if (used.calls == 0) uses_.erase(share.caller_->first);
 }
 
 }  // namespace mlops::rpc

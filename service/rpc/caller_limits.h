@@ -1,6 +1,8 @@
 #ifndef MLOPS_SERVICE_RPC_CALLER_LIMITS_H_
 #define MLOPS_SERVICE_RPC_CALLER_LIMITS_H_
 
+#include <array>
+#include <chrono>
 #include <cstddef>
 #include <string>
 #include <utility>
@@ -9,11 +11,12 @@
 #include "absl/container/node_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
+#include "service/rpc/steady_clock.h"
 
 namespace mlops::rpc {
 
 // Bounds what each caller has in flight, so that no caller can starve the
-// others. Thread-safe.
+// others, and tells which calls should be paced. Thread-safe.
 class CallerLimits {
  public:
   struct Use {
@@ -25,6 +28,10 @@ class CallerLimits {
   };
   static constexpr Use kDefault = {
       .calls = 256, .streams = 64, .bytes = size_t{48} << 20};
+  // A caller with more calls in flight is paced while others call.
+  static constexpr int kPromptCalls = 32;
+  // How long after its last call a caller counts as one that calls.
+  static constexpr std::chrono::seconds kRecently{1};
 
   // A part of a caller's limits, returned on destruction.
   class Share {
@@ -35,26 +42,42 @@ class CallerLimits {
     ~Share() {
       if (limits_ != nullptr) limits_->Return(*this);
     }
+    // Whether the call should be paced: when it began, its caller had many
+    // calls in flight, and others were calling too.
+    bool is_paced() const { return is_paced_; }
 
    private:
     friend class CallerLimits;
     CallerLimits* limits_ = nullptr;
     std::pair<const std::string, Use>* caller_ = nullptr;
     Use use_;
+    bool is_paced_ = false;
   };
 
   explicit CallerLimits(const Use& most = kDefault) : most_(most) {}
 
-  // Adds `use` to what `caller` has in flight, until `share`, which must be
-  // new, is destroyed. If that would exceed a limit, returns
-  // UNAVAILABLE/OVERLOADED and changes nothing.
-  absl::Status Take(const std::string& caller, const Use& use, Share* share);
+  // Adds `use`, which begins at `now`, to what `caller` has in flight, until
+  // `share`, which must be new, is destroyed. If that would exceed a limit,
+  // returns UNAVAILABLE/OVERLOADED and changes nothing.
+  absl::Status Take(const std::string& caller, const Use& use,
+                    SteadyClock::time_point now, Share* share)
+      ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
-  void Return(const Share& share);
+  void Return(const Share& share) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Notes that `caller` calls. Returns whether others have called recently.
+  bool OthersCall(const std::string& caller, SteadyClock::time_point now)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  struct Last {
+    std::string caller;
+    SteadyClock::time_point time;
+  };
 
   const Use most_;
   absl::Mutex mutex_;
+  // The last two callers, the latest first; "" before there were any.
+  std::array<Last, 2> last_ ABSL_GUARDED_BY(mutex_);
   // Contains only callers that have something in flight.
   absl::node_hash_map<std::string, Use> uses_ ABSL_GUARDED_BY(mutex_);
 };

@@ -3,7 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "tests/support/matchers.h"
@@ -20,11 +22,12 @@ class CallerLimitsTest : public testing::Test {
  protected:
   absl::Status Take(const std::string& caller, const CallerLimits::Use& use) {
     auto share = std::make_unique<CallerLimits::Share>();
-    absl::Status status = limits.Take(caller, use, share.get());
+    absl::Status status = limits.Take(caller, use, now, share.get());
     if (status.ok()) shares.push_back(std::move(share));
     return status;
   }
 
+  SteadyClock::time_point now = SteadyClock::now();
   CallerLimits limits{{.calls = 3, .streams = 1, .bytes = 100}};
   std::vector<std::unique_ptr<CallerLimits::Share>> shares;
 };
@@ -50,6 +53,48 @@ TEST_F(CallerLimitsTest, WhatEndsMakesRoom) {
     EXPECT_THAT(Take("robot", {.calls = 1}), kOverloaded);
     shares.clear();
   }
+}
+
+class PacedCallsTest : public testing::Test {
+ protected:
+  // Returns whether a new call of `caller` is paced.
+  bool IsPaced(const std::string& caller) {
+    shares.push_back(std::make_unique<CallerLimits::Share>());
+    EXPECT_OK(limits.Take(caller, {.calls = 1}, now, shares.back().get()));
+    return shares.back()->is_paced();
+  }
+  int CountPaced(const std::string& caller, int calls) {
+    int paced = 0;
+    for (int i = 0; i < calls; ++i) paced += IsPaced(caller);
+    return paced;
+  }
+
+  CallerLimits limits;
+  SteadyClock::time_point now = SteadyClock::now();
+  std::vector<std::unique_ptr<CallerLimits::Share>> shares;
+};
+
+TEST_F(PacedCallsTest, OnlyThoseOfACallerWithManyInFlight) {
+  EXPECT_FALSE(IsPaced("alice"));
+  EXPECT_EQ(CountPaced("robot", CallerLimits::kPromptCalls), 0);
+  EXPECT_TRUE(IsPaced("robot"));
+  EXPECT_FALSE(IsPaced("alice"));
+  EXPECT_TRUE(IsPaced("robot"));
+  shares.clear();
+  EXPECT_FALSE(IsPaced("robot"));
+}
+
+TEST_F(PacedCallsTest, OnlyWhileOthersCall) {
+  EXPECT_EQ(CountPaced("robot", 2 * CallerLimits::kPromptCalls), 0);
+  EXPECT_FALSE(IsPaced("alice"));
+  now += CallerLimits::kRecently - std::chrono::milliseconds(1);
+  EXPECT_TRUE(IsPaced("robot"));
+  now += std::chrono::milliseconds(1);
+  EXPECT_FALSE(IsPaced("robot"));
+  // Two callers with many calls are paced both.
+  EXPECT_EQ(CountPaced("carol", 2 * CallerLimits::kPromptCalls),
+            CallerLimits::kPromptCalls);
+  EXPECT_TRUE(IsPaced("robot"));
 }
 
 }  // namespace
