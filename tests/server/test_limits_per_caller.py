@@ -119,3 +119,45 @@ def test_a_caller_at_its_limit_of_calls_is_refused_and_others_are_not(
                 modest.answer("GetWorkspace", project="p0")
         # Closing the connection gives its share back.
         wait_until(lambda: local.call("GetWorkspace", {"project": "p0"}).error is None)
+
+
+def test_a_caller_with_many_calls_gets_every_answer_while_others_call(
+    base: Path, tmp_path: Path
+) -> None:
+    """The server slows such a caller; see service/OPERATIONS.md."""
+    files = Files(tmp_path)
+    tokens = {name: files.token(name) for name in ("greedy", "modest")}
+    with (
+        Server(base, *files.args) as server,
+        on_socket(server, token=tokens["greedy"]) as greedy,
+        on_socket(server, token=tokens["modest"]) as modest,
+    ):
+        modest.answer("CreateWorkspace", project="p")
+        for part in range(4):
+            # Half of them read, on gRPC's threads, and half change, on the server's.
+            calls = [
+                greedy.stub.GetWorkspace.future(
+                    pb.GetWorkspaceRequest(project="p"), metadata=greedy.metadata
+                )
+                if i % 2
+                else greedy.stub.EnsureWorkspace.future(
+                    pb.EnsureWorkspaceRequest(project=f"p{part}-{i}"),
+                    metadata=greedy.metadata,
+                )
+                for i in range(200)
+            ]
+            for _ in range(20):
+                modest.answer("GetWorkspace", project="p")
+            for call in calls:
+                assert call.code() == grpc.StatusCode.OK, call.details()
+        # Calls that wait when the server stops are answered too.
+        calls = [
+            greedy.stub.GetWorkspace.future(
+                pb.GetWorkspaceRequest(project="p"), metadata=greedy.metadata
+            )
+            for _ in range(200)
+        ]
+        modest.answer("GetWorkspace", project="p")
+        server.terminate()
+        codes = {call.code() for call in calls}
+        assert codes <= {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
