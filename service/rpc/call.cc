@@ -62,6 +62,8 @@ class Calls::UnaryCall final : public grpc::ServerUnaryReactor,
     calls_->CountReceived(call(), size);
     if (absl::Status refused = CheckBegin(size); !refused.ok())
       return Answer(std::move(refused));
+    // Answers that leave at an even rate keep the client from sending its next
+    // requests all at once, ahead of those of others.
     const bool paced = call().share.is_paced();
     // A fast answer saves the switch to a worker thread.
     if (at_once.has_value() && size <= kMaxInlineBytes && !paced) {
