@@ -551,7 +551,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
       quota.max_file_count = workspace.max_file_count();
     const auto set = usage_.find(workspace.project());
     if (set == usage_.end()) return quota;
-    quota.used.emplace();
+    quota.used = FakeArtifacts::Amount{};
     for (const DirectoryUsage& directory : set->second) {
       quota.used->file_count += directory.file_count;
       quota.used->size_bytes += directory.size_bytes;
