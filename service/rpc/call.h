@@ -170,6 +170,9 @@ class Calls {
   // Returns UNAVAILABLE/OVERLOADED, for a call that finds the queue full.
   static absl::Status TooMany();
 
+  // For the metrics.
+  const Pacer& pacer() const { return pacer_; }
+
   // Unary calls with a large response, and status and watch streams.
   LiveCalls& live() { return live_; }
   // Budget for the unread messages of all status and watch streams.

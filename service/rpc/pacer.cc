@@ -28,7 +28,13 @@ bool Pacer::TrySchedule(std::function<void()> task) {
   absl::MutexLock lock(&mutex_);
   if (queue_.size() >= max_queued_) return false;
   queue_.push_back(std::move(task));
+  ++scheduled_;
   return true;
+}
+
+uint64_t Pacer::scheduled() const {
+  absl::MutexLock lock(&mutex_);
+  return scheduled_;
 }
 
 std::deque<std::function<void()>> Pacer::Next() {

@@ -2,6 +2,7 @@
 #define MLOPS_SERVICE_RPC_PACER_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <deque>
 #include <functional>
 #include <thread>
@@ -32,14 +33,18 @@ class Pacer {
   [[nodiscard]] bool TrySchedule(std::function<void()> task)
       ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // Returns the number of tasks that were queued, in total.
+  uint64_t scheduled() const ABSL_LOCKS_EXCLUDED(mutex_);
+
  private:
   void Run() ABSL_LOCKS_EXCLUDED(mutex_);
   // Waits for tasks. Returns those to run now; none if the pacer ends.
   std::deque<std::function<void()>> Next() ABSL_LOCKS_EXCLUDED(mutex_);
 
   const size_t max_queued_;
-  absl::Mutex mutex_;
+  mutable absl::Mutex mutex_;
   std::deque<std::function<void()>> queue_ ABSL_GUARDED_BY(mutex_);
+  uint64_t scheduled_ ABSL_GUARDED_BY(mutex_) = 0;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;
 };

@@ -42,8 +42,6 @@ constexpr double kMaxHalvings = 5;
 // Connections of slowed origins that wait; others are closed.
 constexpr size_t kMaxHeld = 64;
 constexpr int kHeldPollMs = 50;
-constexpr auto kForgetTime =
-    std::chrono::seconds(static_cast<int>(Acceptor::kForgetSeconds));
 
 // Returns an error for the operator. A full disk has its own code, because the
 // caller can then use a socket elsewhere.
@@ -260,13 +258,15 @@ bool Acceptor::NoteReset(const std::string& peer) {
     // Each connection ended recently halves the maximum, so that a client gains
     // little by reconnecting.
     resets.Drain(now, kResetsPerSecond);
-    const double halvings = ended_.Drain(now, 1 / kForgetSeconds);
+    const double halvings = ended_.Drain(now, 1.0 / kForgetTime.count());
     if (++resets.level <= kMaxResets / std::exp2(halvings)) return false;
     ended_.level = std::min(halvings + 1, kMaxHalvings);
     absl::erase_if(
         slowed_, [now](const auto& entry) { return entry.second.end <= now; });
-    slowed_[it->second.origin] = {.next = now + kConnectInterval,
-                                  .end = now + kForgetTime};
+    if (const std::string& origin = it->second.origin; !origin.empty()) {
+      slowed_[origin] = {.next = now + kConnectInterval,
+                         .end = now + kForgetTime};
+    }
   }
   return Disconnect(peer);
 }
@@ -371,7 +371,6 @@ void Acceptor::Count(uint64_t Counts::*count) {
 }
 
 bool Acceptor::MayConnect(const std::string& origin) {
-  if (origin.empty()) return true;
   const TimePoint now = std::chrono::steady_clock::now();
   absl::MutexLock lock(&mutex_);
   const auto it = slowed_.find(origin);

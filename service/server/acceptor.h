@@ -81,18 +81,19 @@ class Acceptor {
   // the client has exceeded kResetsPerSecond by kMaxResets calls, ends its
   // connection and returns true. Each connection ended this way halves the
   // maximum for all connections, down to 1/32, and is forgotten after
-  // kForgetSeconds. A client that reconnects again and again thus costs the
+  // kForgetTime. A client that reconnects again and again thus costs the
   // server ever less.
   //
   // gRPC reads what a socket holds, up to thousands of calls, before the
-  // connection can be ended. For kForgetSeconds, the process at the other end
-  // of the Unix socket, or the IP address, therefore gets at most one new
-  // connection in kConnectInterval; others wait. The proxy is exempt, because
-  // it connects for many users.
+  // connection can be ended. For kForgetTime, the process at the other end of
+  // the Unix socket, or the IP address, therefore gets at most one new
+  // connection in kConnectInterval; others wait. The processes of a user in
+  // other PID namespaces count as one. The proxy is exempt, because it connects
+  // for many users.
   bool NoteReset(const std::string& peer);
   static constexpr double kMaxResets = 1000;
   static constexpr double kResetsPerSecond = 100;
-  static constexpr double kForgetSeconds = 10;
+  static constexpr std::chrono::seconds kForgetTime{10};
   static constexpr std::chrono::seconds kConnectInterval{1};
 
   // Ends the connection of the client at `peer`. Returns false if there is
@@ -163,7 +164,8 @@ class Acceptor {
     const Listener* listener;
     // Nullopt for TCP.
     std::optional<SocketPeer> peer;
-    // The process or IP address at the other end; "" for the proxy.
+    // The process or IP address at the other end; "" for the proxy, and if the
+    // kernel does not tell it.
     std::string origin;
   };
   // When an origin whose connection was ended by NoteReset() may connect again.

@@ -407,6 +407,7 @@ void Server::WatchParts() {
                   .health = &store_->health(),
                   .workers = workers_.get(),
                   .whole_file_workers = whole_file_workers_.get(),
+                  .pacer = &calls_->pacer(),
                   .stream_workers = stream_workers_.get(),
                   .streams = artifact_streams_.get(),
                   .transfers = &transfer_slots_,
@@ -516,7 +517,8 @@ void Server::EndStreams(const rpc::IdleRule& rule) {
 void Server::NoteReset(const std::string& peer) {
   if (!acceptor_->NoteReset(peer)) return;
   log_->Warning(absl::StrCat("closed the connection of ", peer,
-                             ", which cancelled too many calls too fast"));
+                             ", which cancelled too many calls too fast; new "
+                             "connections of its process or address may wait"));
 }
 
 void Server::Disconnect(const std::string& peer) {

@@ -150,6 +150,14 @@ void Add(Metrics& metrics, const char* name, const base::ThreadPool& pool) {
                    Of(&pool, [](const auto& of) { return of.threads(); }));
 }
 
+void Add(Metrics& metrics, const rpc::Pacer& pacer) {
+  metrics.AddCounter({"workspaced_paced_calls_total",
+                      "Calls that waited because their caller had many in "
+                      "flight while others called."},
+                     {},
+                     Of(&pacer, [](const auto& of) { return of.scheduled(); }));
+}
+
 void Add(Metrics& metrics, const rpc::ArtifactStreams& streams) {
   metrics.AddGauge(
       {"workspaced_artifact_streams",
@@ -328,6 +336,7 @@ void ServerMetrics::Watch(const MetricSources& sources) {
   if (sources.workers != nullptr) Add(metrics_, "calls", *sources.workers);
   if (sources.whole_file_workers != nullptr)
     Add(metrics_, "whole_files", *sources.whole_file_workers);
+  if (sources.pacer != nullptr) Add(metrics_, *sources.pacer);
   if (sources.stream_workers != nullptr)
     Add(metrics_, "streams", *sources.stream_workers);
   if (sources.streams != nullptr) Add(metrics_, *sources.streams);

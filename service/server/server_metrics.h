@@ -19,6 +19,7 @@
 #include "service/observe/counters.h"
 #include "service/observe/metrics.h"
 #include "service/rpc/artifact_streams.h"
+#include "service/rpc/pacer.h"
 #include "service/rpc/transfer_slots.h"
 #include "service/rpc/watch_hub.h"
 #include "service/server/acceptor.h"
@@ -37,6 +38,7 @@ struct MetricSources {
   const core::DiskHealth* health = nullptr;
   const base::ThreadPool* workers = nullptr;
   const base::ThreadPool* whole_file_workers = nullptr;
+  const rpc::Pacer* pacer = nullptr;
   const base::ThreadPool* stream_workers = nullptr;
   const rpc::ArtifactStreams* streams = nullptr;
   const rpc::TransferSlots* transfers = nullptr;

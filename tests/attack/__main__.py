@@ -466,7 +466,9 @@ ATTACKS = [
     ),
     Attack(
         "reset-statuses",
-        lambda address: resets(address, 30_000, "StreamWorkspaceStatuses"),
+        lambda address: resets(
+            address, 100_000, "StreamWorkspaceStatuses", indexed=True
+        ),
     ),
     Attack("watches", lambda address: unread_watches(address, 2000, 10), large=True),
     Attack("watches-short", lambda address: short_watches(address, 4000, 40)),

@@ -2,9 +2,11 @@
 
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+import pytest
 from google.rpc import error_details_pb2, status_pb2
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
@@ -55,36 +57,51 @@ def _started(server: Server, rpc: str) -> float:
     return metric(server, "workspaced_calls_in_flight", grpc_method=rpc)
 
 
-def test_a_caller_at_its_limit_of_streams_is_refused_and_others_are_not(
-    base: Path, tmp_path: Path
-) -> None:
+@dataclass
+class _Two:
+    """Two callers of a server with the project "p"."""
+
+    server: Server
+    greedy: Caller
+    # The same principal as `greedy`, on another connection.
+    also_greedy: Caller
+    modest: Caller
+
+
+@pytest.fixture
+def two(base: Path, tmp_path: Path) -> Iterator[_Two]:
     files = Files(tmp_path)
     tokens = {name: files.token(name) for name in ("greedy", "modest")}
     with (
         Server(base, *files.args) as server,
         on_tcp(server, files.authority, token=tokens["greedy"]) as greedy,
-        # The limit is that of the principal, whichever way it connects.
         on_socket(server, token=tokens["greedy"]) as also_greedy,
         on_tcp(server, files.authority, token=tokens["modest"]) as modest,
     ):
         modest.answer("CreateWorkspace", project="p")
-        upload = [{"project": "p", "path": "models/x", "finish": True}]
-        with _OpenUploads(greedy, _MAX_STREAMS) as uploads:
-            wait_until(lambda: _started(server, "WriteArtifact") == _MAX_STREAMS)
-            for caller in (greedy, also_greedy):
-                with _OpenUploads(caller, 1) as more:
-                    info, delay_s = _refusal(more.calls[0])
-                    assert info.reason == "OVERLOADED"
-                    assert str(_MAX_STREAMS) in info.metadata["limit"]
-                    assert 0 < delay_s < 10
-            # Unary calls have a limit of their own.
-            assert greedy.answer("GetWorkspace", project="p")["project"] == "p"
-            assert modest.call("WriteArtifact", upload).error is None
-            assert modest.call("StreamWorkspaceStatuses", {}).error is None
-            assert all(call.is_active() for call in uploads.calls)
-            assert metric(server, "workspaced_overloaded_total") >= 2
-        wait_until(lambda: _started(server, "WriteArtifact") == 0)
-        assert greedy.call("WriteArtifact", upload).error is None
+        yield _Two(server, greedy, also_greedy, modest)
+
+
+def test_a_caller_at_its_limit_of_streams_is_refused_and_others_are_not(
+    two: _Two,
+) -> None:
+    upload = [{"project": "p", "path": "models/x", "finish": True}]
+    with _OpenUploads(two.greedy, _MAX_STREAMS) as uploads:
+        wait_until(lambda: _started(two.server, "WriteArtifact") == _MAX_STREAMS)
+        for caller in (two.greedy, two.also_greedy):
+            with _OpenUploads(caller, 1) as more:
+                info, delay_s = _refusal(more.calls[0])
+                assert info.reason == "OVERLOADED"
+                assert str(_MAX_STREAMS) in info.metadata["limit"]
+                assert 0 < delay_s < 10
+        # Unary calls have a limit of their own.
+        assert two.greedy.answer("GetWorkspace", project="p")["project"] == "p"
+        assert two.modest.call("WriteArtifact", upload).error is None
+        assert two.modest.call("StreamWorkspaceStatuses", {}).error is None
+        assert all(call.is_active() for call in uploads.calls)
+        assert metric(two.server, "workspaced_overloaded_total") >= 2
+    wait_until(lambda: _started(two.server, "WriteArtifact") == 0)
+    assert two.greedy.call("WriteArtifact", upload).error is None
 
 
 def test_a_caller_at_its_limit_of_calls_is_refused_and_others_are_not(
@@ -122,42 +139,33 @@ def test_a_caller_at_its_limit_of_calls_is_refused_and_others_are_not(
 
 
 def test_a_caller_with_many_calls_gets_every_answer_while_others_call(
-    base: Path, tmp_path: Path
+    two: _Two,
 ) -> None:
     """The server slows such a caller; see service/OPERATIONS.md."""
-    files = Files(tmp_path)
-    tokens = {name: files.token(name) for name in ("greedy", "modest")}
-    with (
-        Server(base, *files.args) as server,
-        on_socket(server, token=tokens["greedy"]) as greedy,
-        on_socket(server, token=tokens["modest"]) as modest,
-    ):
-        modest.answer("CreateWorkspace", project="p")
-        for part in range(4):
-            # Half of them read, on gRPC's threads, and half change, on the server's.
-            calls = [
-                greedy.stub.GetWorkspace.future(
-                    pb.GetWorkspaceRequest(project="p"), metadata=greedy.metadata
-                )
-                if i % 2
-                else greedy.stub.EnsureWorkspace.future(
-                    pb.EnsureWorkspaceRequest(project=f"p{part}-{i}"),
-                    metadata=greedy.metadata,
-                )
-                for i in range(200)
-            ]
-            for _ in range(20):
-                modest.answer("GetWorkspace", project="p")
-            for call in calls:
-                assert call.code() == grpc.StatusCode.OK, call.details()
-        # Calls that wait when the server stops are answered too.
+    get = pb.GetWorkspaceRequest(project="p")
+    greedy, modest, server = two.also_greedy, two.modest, two.server
+    for part in range(4):
+        # Half of them read, on gRPC's threads, and half change, on the server's.
         calls = [
-            greedy.stub.GetWorkspace.future(
-                pb.GetWorkspaceRequest(project="p"), metadata=greedy.metadata
+            greedy.stub.GetWorkspace.future(get, metadata=greedy.metadata)
+            if i % 2
+            else greedy.stub.EnsureWorkspace.future(
+                pb.EnsureWorkspaceRequest(project=f"p{part}-{i}"),
+                metadata=greedy.metadata,
             )
-            for _ in range(200)
+            for i in range(200)
         ]
-        modest.answer("GetWorkspace", project="p")
-        server.terminate()
-        codes = {call.code() for call in calls}
-        assert codes <= {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
+        for _ in range(20):
+            modest.answer("GetWorkspace", project="p")
+        for call in calls:
+            assert call.code() == grpc.StatusCode.OK, call.details()
+    assert metric(server, "workspaced_paced_calls_total") > 0
+    # Calls that wait when the server stops end as others do.
+    calls = [
+        greedy.stub.GetWorkspace.future(get, metadata=greedy.metadata)
+        for _ in range(200)
+    ]
+    modest.answer("GetWorkspace", project="p")
+    server.terminate()
+    codes = {call.code() for call in calls}
+    assert codes <= {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
