@@ -125,8 +125,10 @@ def test_requests_that_never_end_are_bounded_in_bytes(base: Path) -> None:
             with contextlib.suppress(ConnectionError, TimeoutError):
                 sent += attacker.send_as_allowed("CreateWorkspace", part, 100, 0.5)
             assert manager.get_workspace("p").project_name == "p"
+        # gRPC checks its quota of 160 MiB after each read, so attackers exceed it,
+        # on a fast machine by as much again, however many they are.
         assert sent > 400 * _MIB
-        assert peak_mib() - before < 256
+        assert peak_mib() - before < 400
 
 
 # --- Stalled clients ----------------------------------------------------------
