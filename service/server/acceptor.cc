@@ -259,7 +259,13 @@ bool Acceptor::NoteReset(const std::string& peer) {
     // little by reconnecting.
     resets.Drain(now, kResetsPerSecond);
     const double halvings = ended_.Drain(now, 1.0 / kForgetTime.count());
-    if (++resets.level <= kMaxResets / std::exp2(halvings)) return false;
+    LeakyBucket& burst = it->second.burst;
+    burst.Drain(now, kBurstResetsPerSecond);
+    ++resets.level;
+    ++burst.level;
+    if (resets.level <= kMaxResets / std::exp2(halvings) &&
+        burst.level <= kMaxBurstResets)
+      return false;
     ended_.level = std::min(halvings + 1, kMaxHalvings);
     absl::erase_if(
         slowed_, [now](const auto& entry) { return entry.second.end <= now; });
@@ -408,7 +414,8 @@ void Acceptor::HandOver(Accepted accepted) {
     connections_[std::move(name)] = {.fd = std::move(ours),
                                      .peer = accepted.peer,
                                      .origin = std::move(accepted.origin),
-                                     .resets = {}};
+                                     .resets = {},
+                                     .burst = {}};
     ++counts_.accepted;
   }
   handler_(listener.transport, listener.fd.get(), fd.Release());

@@ -78,9 +78,10 @@ class Acceptor {
   void Stop();
 
   // Records that the client at `peer`, as gRPC names it, cancelled a call. If
-  // the client has exceeded kResetsPerSecond by kMaxResets calls, ends its
-  // connection and returns true. Each connection ended this way halves the
-  // maximum for all connections, down to 1/32, and is forgotten after
+  // the client has exceeded kResetsPerSecond by kMaxResets calls, or
+  // kBurstResetsPerSecond by kMaxBurstResets calls, ends its connection and
+  // returns true. Each connection ended this way halves kMaxResets for all
+  // connections, down to 1/32, and is forgotten after
   // kForgetTime. A client that reconnects again and again thus costs the
   // server ever less.
   //
@@ -93,6 +94,9 @@ class Acceptor {
   bool NoteReset(const std::string& peer);
   static constexpr double kMaxResets = 1000;
   static constexpr double kResetsPerSecond = 100;
+  // A client may cancel all its calls at once; by default it has up to 256.
+  static constexpr double kMaxBurstResets = 300;
+  static constexpr double kBurstResetsPerSecond = 10000;
   static constexpr std::chrono::seconds kForgetTime{10};
   static constexpr std::chrono::seconds kConnectInterval{1};
 
@@ -151,6 +155,7 @@ class Acceptor {
     std::optional<SocketPeer> peer;
     std::string origin;
     LeakyBucket resets;
+    LeakyBucket burst;
   };
   struct Listener {
     base::UniqueFd fd;
