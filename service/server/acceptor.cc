@@ -255,7 +255,7 @@ bool Acceptor::NoteReset(const std::string& peer) {
     if (it == connections_.end()) return false;
     const auto now = std::chrono::steady_clock::now();
     LeakyBucket& resets = it->second.resets;
-    // Each connection ended recently halves the maximum, so that a client gains
+    // Each connection ended recently halves the maxima, so that a client gains
     // little by reconnecting.
     resets.Drain(now, kResetsPerSecond);
     const double halvings = ended_.Drain(now, 1.0 / kForgetTime.count());
@@ -263,8 +263,9 @@ bool Acceptor::NoteReset(const std::string& peer) {
     burst.Drain(now, kBurstResetsPerSecond);
     ++resets.level;
     ++burst.level;
-    if (resets.level <= kMaxResets / std::exp2(halvings) &&
-        burst.level <= kMaxBurstResets)
+    const double part = std::exp2(-halvings);
+    if (resets.level <= kMaxResets * part &&
+        burst.level <= kMaxBurstResets * part)
       return false;
     ended_.level = std::min(halvings + 1, kMaxHalvings);
     absl::erase_if(

@@ -80,7 +80,7 @@ class Acceptor {
   // Records that the client at `peer`, as gRPC names it, cancelled a call. If
   // the client has exceeded kResetsPerSecond by kMaxResets calls, or
   // kBurstResetsPerSecond by kMaxBurstResets calls, ends its connection and
-  // returns true. Each connection ended this way halves kMaxResets for all
+  // returns true. Each connection ended this way halves both maxima for all
   // connections, down to 1/32, and is forgotten after
   // kForgetTime. A client that reconnects again and again thus costs the
   // server ever less.
