@@ -255,14 +255,14 @@ bool Acceptor::NoteReset(const std::string& peer) {
     if (it == connections_.end()) return false;
     const auto now = std::chrono::steady_clock::now();
     LeakyBucket& resets = it->second.resets;
-    // Each connection ended recently halves the maxima, so that a client gains
-    // little by reconnecting.
-    resets.Drain(now, kResetsPerSecond);
-    const double halvings = ended_.Drain(now, 1.0 / kForgetTime.count());
     LeakyBucket& burst = it->second.burst;
+    resets.Drain(now, kResetsPerSecond);
     burst.Drain(now, kBurstResetsPerSecond);
     ++resets.level;
     ++burst.level;
+    // Each connection ended recently halves the maxima, so that a client gains
+    // little by reconnecting.
+    const double halvings = ended_.Drain(now, 1.0 / kForgetTime.count());
     const double part = std::exp2(-halvings);
     if (resets.level <= kMaxResets * part &&
         burst.level <= kMaxBurstResets * part)

@@ -81,9 +81,8 @@ class Acceptor {
   // the client has exceeded kResetsPerSecond by kMaxResets calls, or
   // kBurstResetsPerSecond by kMaxBurstResets calls, ends its connection and
   // returns true. Each connection ended this way halves both maxima for all
-  // connections, down to 1/32, and is forgotten after
-  // kForgetTime. A client that reconnects again and again thus costs the
-  // server ever less.
+  // connections, down to 1/32, and is forgotten after kForgetTime. A client
+  // that reconnects again and again thus costs the server ever less.
   //
   // gRPC reads what a socket holds, up to thousands of calls, before the
   // connection can be ended. For kForgetTime, the process at the other end of
@@ -94,7 +93,8 @@ class Acceptor {
   bool NoteReset(const std::string& peer);
   static constexpr double kMaxResets = 1000;
   static constexpr double kResetsPerSecond = 100;
-  // A client may cancel all its calls at once; by default it has up to 256.
+  // An identified caller, who has at most 256 calls in flight by default, may
+  // cancel all of them at once.
   static constexpr double kMaxBurstResets = 300;
   static constexpr double kBurstResetsPerSecond = 10000;
   static constexpr std::chrono::seconds kForgetTime{10};

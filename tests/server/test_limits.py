@@ -396,6 +396,22 @@ def test_a_client_that_resets_too_fast_connects_once_a_second_and_others_as_befo
             _stub(later).GetWorkspace(get, timeout=_TIMEOUT_S, wait_for_ready=True)
 
 
+def test_a_client_may_cancel_as_many_calls_at_once_as_a_caller_may_have(
+    base: Path,
+) -> None:
+    with Server(base) as server, Connection(server.address) as connection:
+        answer(server, "EnsureWorkspace", project="p")
+        get = message(pb.GetWorkspaceRequest(project="p").SerializeToString())
+        connection.socket.sendall(
+            b"".join(
+                connection.open("GetWorkspace", get, end=False, reset=True)
+                for _ in range(256)
+            )
+        )
+        connection.socket.sendall(connection.open("GetWorkspace", get))
+        connection.ended(1)
+
+
 def test_clients_that_cancel_now_and_then_are_left_alone(base: Path) -> None:
     with Server(base) as server, server.connect() as channel:
         answer(server, "EnsureWorkspace", project="p")
