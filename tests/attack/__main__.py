@@ -505,10 +505,18 @@ class Probe(threading.Thread):
         self.milliseconds: list[float] = []
         self.failures = 0
         self._server = server
+        self._connected = threading.Event()
         self._stop_it = threading.Event()
+
+    def start(self) -> None:
+        """Returns once the client is connected, which is not measured."""
+        super().start()
+        self._connected.wait()
 
     def run(self) -> None:
         with self._server.connect() as channel:
+            grpc.channel_ready_future(channel).result(10)
+            self._connected.set()
             stub = pb_grpc.WorkspaceServiceStub(channel)
             while not self._stop_it.wait(0.005):
                 began = time.monotonic()
@@ -566,6 +574,29 @@ def _prepared(attack: Attack, flags: list[str]) -> Iterator[Server]:
         yield server
 
 
+@contextlib.contextmanager
+def _attacker(attack: Attack, target: Server) -> Iterator[subprocess.Popen[str]]:
+    """Starts a process that attacks once it gets a line.
+
+    It has imported everything before, which takes longer than some attacks.
+    """
+    address = target.addresses[-1] if attack.tcp else target.address
+    command = [sys.executable, str(Path(__file__).parent), "--attacker"]
+    with subprocess.Popen(
+        [*command, attack.name, address],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 def measure(attack: Attack, flags: list[str], elsewhere: bool) -> None:
     """Runs one attack and prints its row of the table."""
     with contextlib.ExitStack() as stack:
@@ -576,28 +607,17 @@ def measure(attack: Attack, flags: list[str], elsewhere: bool) -> None:
         calm.start()
         time.sleep(2)
         calm.stop()
-        forget_peak(target.pid)
-        before = memory_mib(target.pid)
-        probe = Probe(server)
-        probe.start()
-        command = [
-            sys.executable,
-            str(Path(__file__).parent),
-            "--attacker",
-            attack.name,
-            target.addresses[-1] if attack.tcp else target.address,
-        ]
-        try:
-            result = subprocess.run(
-                command, capture_output=True, text=True, timeout=_ATTACK_TIMEOUT_S
-            )
-            note = (
-                result.stdout.strip()
-                or (result.stderr.strip().splitlines() or ["?"])[-1]
-            )
-        except subprocess.TimeoutExpired:
-            note = f"not finished after {_ATTACK_TIMEOUT_S} s"
-        probe.stop()
+        with _attacker(attack, target) as attacker:
+            forget_peak(target.pid)
+            before = memory_mib(target.pid)
+            probe = Probe(server)
+            probe.start()
+            try:
+                output, error = attacker.communicate("go\n", _ATTACK_TIMEOUT_S)
+                note = output.strip() or (error.strip().splitlines() or ["?"])[-1]
+            except subprocess.TimeoutExpired:
+                note = f"not finished after {_ATTACK_TIMEOUT_S} s"
+            probe.stop()
         peak = memory_mib(target.pid, "VmHWM")
         # Let the server release what the attack's connections held.
         time.sleep(_SETTLE_S)
@@ -634,6 +654,8 @@ def main() -> None:
         parser.error(f"no such attack: {', '.join(sorted(unknown))}")
     if args.attacker:
         name, address = args.attacker
+        print("ready", flush=True)
+        sys.stdin.readline()
         print(next(attack for attack in ATTACKS if attack.name == name).run(address))
         return
     print(
