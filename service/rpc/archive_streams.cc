@@ -104,13 +104,13 @@ absl::StatusOr<grpc::ByteBuffer> ExportStream::NextChunk() {
     ASSIGN_OR_RETURN(exporter_, streams_->archives().Export(*args_));
   }
   // Read straight into the buffer that is sent, which saves a copy.
+  const size_t most = IsPaced() ? kPacedBytes : kChunkBytes;
   size_t got = 0;
-  ASSIGN_OR_RETURN(
-      const grpc::Slice slice,
-      wire::MakeSlice(kChunkBytes, [&](char* buffer) -> absl::Status {
-        ASSIGN_OR_RETURN(got, exporter_->Read(buffer, kChunkBytes));
-        return absl::OkStatus();
-      }));
+  ASSIGN_OR_RETURN(const grpc::Slice slice,
+                   wire::MakeSlice(most, [&](char* buffer) -> absl::Status {
+                     ASSIGN_OR_RETURN(got, exporter_->Read(buffer, most));
+                     return absl::OkStatus();
+                   }));
   slot_.AddBytes(got);
   return wire::Encode(pb::ExportWorkspaceResponse(),
                       pb::ExportWorkspaceResponse::kDataFieldNumber,

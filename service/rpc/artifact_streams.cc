@@ -111,8 +111,8 @@ absl::Status ArtifactReadStream::WorkOnce(
     if (reader_->remaining_bytes() == 0) return absl::OkStatus();
   }
   // The reader fills the buffer that is sent, which saves a copy.
-  const size_t size = static_cast<size_t>(
-      std::min<int64_t>(reader_->remaining_bytes(), kChunkBytes));
+  const size_t size = static_cast<size_t>(std::min<int64_t>(
+      reader_->remaining_bytes(), IsPaced() ? kPacedBytes : kChunkBytes));
   ASSIGN_OR_RETURN(grpc::ByteBuffer message, EncodeData(size, [&](char* data) {
                      return reader_->Read(data, size).status();
                    }));

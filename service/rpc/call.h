@@ -170,8 +170,8 @@ class Calls {
   // Returns UNAVAILABLE/OVERLOADED, for a call that finds the queue full.
   static absl::Status TooMany();
 
-  // For the metrics.
-  const Pacer& pacer() const { return pacer_; }
+  // For calls and streams whose share is paced.
+  Pacer& pacer() { return pacer_; }
 
   // Unary calls with a large response, and status and watch streams.
   LiveCalls& live() { return live_; }
@@ -289,7 +289,7 @@ class Calls {
   ByteBudget answer_bytes_{128 << 20};
   ByteBudget status_bytes_{options_.unread_bytes};
   CallerLimits caller_limits_;
-  // For the calls of callers with many in flight.
+  // For the callers with many calls or streams in flight.
   Pacer pacer_{kMaxPaced};
   LiveCalls live_;
   std::atomic<bool> draining_ = false;

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
@@ -20,20 +21,34 @@ absl::Status TooMany(absl::string_view what, size_t most) {
 
 }  // namespace
 
-bool CallerLimits::OthersCall(const std::string& caller,
-                              SteadyClock::time_point now) {
+void CallerLimits::NoteCall(const std::string& caller,
+                            SteadyClock::time_point now) {
   if (last_[0].caller != caller) {
     std::swap(last_[0], last_[1]);
     last_[0].caller = caller;
   }
   last_[0].time = now;
-  return !last_[1].caller.empty() && now - last_[1].time < kRecently;
+}
+
+bool CallerLimits::OthersCall(const std::string& caller,
+                              SteadyClock::time_point now) const {
+  return absl::c_any_of(last_, [&](const Last& last) {
+    return !last.caller.empty() && last.caller != caller &&
+           now - last.time < kRecently;
+  });
+}
+
+bool CallerLimits::PacesStreams(const Entry& caller,
+                                SteadyClock::time_point now) {
+  absl::MutexLock lock(&mutex_);
+  return caller.second.streams > kPromptStreams &&
+         OthersCall(caller.first, now);
 }
 
 absl::Status CallerLimits::Take(const std::string& caller, const Use& use,
                                 SteadyClock::time_point now, Share* share) {
   absl::MutexLock lock(&mutex_);
-  const bool others_call = OthersCall(caller, now);
+  NoteCall(caller, now);
   auto& entry = *uses_.try_emplace(caller).first;
   Use& used = entry.second;
   const bool idle = used.calls == 0;
@@ -57,7 +72,7 @@ absl::Status CallerLimits::Take(const std::string& caller, const Use& use,
   share->limits_ = this;
   share->caller_ = &entry;
   share->use_ = use;
-  share->is_paced_ = others_call && used.calls > kPromptCalls;
+  share->is_paced_ = used.calls > kPromptCalls && OthersCall(caller, now);
   return absl::OkStatus();
 }
 

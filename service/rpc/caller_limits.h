@@ -30,8 +30,13 @@ class CallerLimits {
       .calls = 256, .streams = 64, .bytes = size_t{48} << 20};
   // A caller with more calls in flight is paced while others call.
   static constexpr int kPromptCalls = 32;
+  // With more streams in flight, their tasks are paced while others call.
+  static constexpr int kPromptStreams = 8;
   // How long after its last call a caller counts as one that calls.
   static constexpr std::chrono::seconds kRecently{1};
+
+  // A caller and what it has in flight.
+  using Entry = std::pair<const std::string, Use>;
 
   // A part of a caller's limits, returned on destruction.
   class Share {
@@ -45,11 +50,16 @@ class CallerLimits {
     // Whether the call should be paced: when it began, its caller had many
     // calls in flight, and others were calling too.
     bool is_paced() const { return is_paced_; }
+    // Whether a stream's next task should be paced: at `now`, its caller has
+    // many streams in flight, and others are calling.
+    bool PacesStream(SteadyClock::time_point now) const {
+      return limits_ != nullptr && limits_->PacesStreams(*caller_, now);
+    }
 
    private:
     friend class CallerLimits;
     CallerLimits* limits_ = nullptr;
-    std::pair<const std::string, Use>* caller_ = nullptr;
+    Entry* caller_ = nullptr;
     Use use_;
     bool is_paced_ = false;
   };
@@ -65,8 +75,12 @@ class CallerLimits {
 
  private:
   void Return(const Share& share) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Notes that `caller` calls. Returns whether others have called recently.
-  bool OthersCall(const std::string& caller, SteadyClock::time_point now)
+  bool PacesStreams(const Entry& caller, SteadyClock::time_point now)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  void NoteCall(const std::string& caller, SteadyClock::time_point now)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Returns whether others than `caller` have called recently.
+  bool OthersCall(const std::string& caller, SteadyClock::time_point now) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   struct Last {

@@ -16,7 +16,7 @@ namespace mlops::rpc {
 // Runs tasks at a bounded rate: for every two processors, one in kTick. gRPC's
 // threads handle what arrives in the order of arrival, so a client that gets
 // many responses at once, and therefore sends many requests at once, delays all
-// others. Thread-safe.
+// others. Large messages do so, too. Thread-safe.
 class Pacer {
  public:
   // Returns how many tasks run in kTick.

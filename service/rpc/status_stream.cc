@@ -17,6 +17,7 @@ constexpr int kMaxScanners = 4;
 constexpr size_t kMaxReadyBytes = 256 << 10;
 // Number of workspaces that a scanner counts before it lets other calls run.
 constexpr int kScansInARow = 16;
+constexpr int kPacedScansInARow = 1;
 // Memory that a stream holds before its first status: the call, and the names
 // of a page.
 constexpr size_t kStreamBytes = 32 << 10;
@@ -92,7 +93,8 @@ int StatusStream::ScannersToStart() const {
 
 void StatusStream::Work() {
   do {
-    for (int i = 0; i < kScansInARow; ++i) {
+    const int scans = IsPaced() ? kPacedScansInARow : kScansInARow;
+    for (int i = 0; i < scans; ++i) {
       if (!ScanOne()) return TaskDone([] {});
     }
     // If the queue has no room, continue on this thread.

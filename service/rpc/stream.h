@@ -2,6 +2,7 @@
 #define MLOPS_SERVICE_RPC_STREAM_H_
 
 #include <atomic>
+#include <cstddef>
 #include <memory>
 #include <optional>
 #include <string>
@@ -55,6 +56,9 @@ class Stream : public Reactor, private LiveCalls::Call {
  protected:
   static constexpr bool kReads = std::is_base_of_v<
       grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>, Reactor>;
+
+  // Maximum number of data bytes of a message while the stream is paced.
+  static constexpr size_t kPacedBytes = 64 << 10;
 
   // The operations to start now.
   struct Step {
@@ -180,8 +184,26 @@ class Stream : public Reactor, private LiveCalls::Call {
     });
   }
 
+  // Returns whether tasks should be small now, because they run at the rate of
+  // the pacer; see CallerLimits. Streams that receive are never paced: gRPC
+  // would keep more of their data in memory.
+  bool IsPaced() const {
+    return !kReads && call_.share.PacesStream(SteadyClock::now());
+  }
+
   // Queues `count` calls of Work(), which `tasks_` already includes.
   void Schedule(int count) ABSL_LOCKS_EXCLUDED(mutex_) {
+    const bool paced = IsPaced();
+    for (; paced && count > 0 && Pace(); --count) {
+    }
+    if (count > 0) ScheduleNow(count);
+  }
+  // Queues one call of Work() at the pacer. Returns false if it is full.
+  [[nodiscard]] bool Pace() {
+    return calls_->pacer().TrySchedule([this] { ScheduleNow(1); });
+  }
+  // Like Schedule(), but not paced.
+  void ScheduleNow(int count) ABSL_LOCKS_EXCLUDED(mutex_) {
     int refused = 0;
     for (int i = 0; i < count; ++i) {
       if (!workers_->TrySchedule([this] { Work(); })) ++refused;
@@ -200,6 +222,7 @@ class Stream : public Reactor, private LiveCalls::Call {
   // Lets a running task continue after other tasks had their turn. Returns
   // false if the queue is full.
   [[nodiscard]] bool Requeue() {
+    if (IsPaced() && Pace()) return true;
     return workers_->TrySchedule([this] { Work(); });
   }
 

@@ -152,8 +152,8 @@ void Add(Metrics& metrics, const char* name, const base::ThreadPool& pool) {
 
 void Add(Metrics& metrics, const rpc::Pacer& pacer) {
   metrics.AddCounter({"workspaced_paced_calls_total",
-                      "Calls that waited because their caller had many in "
-                      "flight while others called."},
+                      "Calls, and parts of streams, that waited because their "
+                      "caller had many in flight while others called."},
                      {},
                      Of(&pacer, [](const auto& of) { return of.scheduled(); }));
 }

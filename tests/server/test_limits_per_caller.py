@@ -1,6 +1,10 @@
 """One caller at its limits does not shut others off."""
 
+import io
+import random
+import tarfile
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,6 +140,70 @@ def test_a_caller_at_its_limit_of_calls_is_refused_and_others_are_not(
                 modest.answer("GetWorkspace", project="p0")
         # Closing the connection gives its share back.
         wait_until(lambda: local.call("GetWorkspace", {"project": "p0"}).error is None)
+
+
+def test_a_caller_with_many_streams_gets_all_data_while_others_call(
+    two: _Two,
+) -> None:
+    """The server slows such a caller; see service/OPERATIONS.md."""
+    greedy, modest, server = two.also_greedy, two.modest, two.server
+    data = random.Random(1).randbytes(3 << 20)
+    (server.base / "p/outputs/data").write_bytes(data)
+    read = pb.ReadArtifactRequest(project="p", path="outputs/data")
+    paced = "workspaced_paced_calls_total"
+    results: list[bytes | int] = []
+    done = threading.Event()
+
+    def call_on() -> None:
+        while not done.is_set():
+            modest.answer("GetWorkspace", project="p")
+
+    def download() -> None:
+        messages = greedy.stub.ReadArtifact(read, metadata=greedy.metadata)
+        results.append(b"".join(message.data for message in messages))
+
+    def count_all() -> None:
+        request = pb.StreamWorkspaceStatusesRequest()
+        messages = greedy.stub.StreamWorkspaceStatuses(
+            request, metadata=greedy.metadata
+        )
+        results.append(sum(len(message.statuses) for message in messages))
+
+    def export() -> None:
+        request = pb.ExportWorkspaceRequest(project="p")
+        messages = greedy.stub.ExportWorkspace(request, metadata=greedy.metadata)
+        archive = b"".join(message.data for message in messages)
+        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+            [name] = [each for each in tar.getnames() if each.endswith("outputs/data")]
+            file = tar.extractfile(name)
+            assert file is not None
+            results.append(file.read())
+
+    kinds = [download] * 40 + [count_all] * 12 + [export] * 12
+    calling = threading.Thread(target=call_on)
+    calling.start()
+    try:
+        threads = [threading.Thread(target=kind) for kind in kinds]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        done.set()
+        calling.join()
+    assert len(results) == len(kinds)
+    assert results.count(data) == 52
+    assert results.count(1) == 12
+    assert metric(server, paced) > 0
+    # A caller who is alone is not slowed.
+    wait_until(lambda: _started(server, "ReadArtifact") == 0)
+    time.sleep(1.1)
+    before = metric(server, paced)
+    messages = [
+        greedy.stub.ReadArtifact(read, metadata=greedy.metadata) for _ in range(40)
+    ]
+    assert all(b"".join(each.data for each in one) == data for one in messages)
+    assert metric(server, paced) == before
 
 
 def test_a_caller_with_many_calls_gets_every_answer_while_others_call(

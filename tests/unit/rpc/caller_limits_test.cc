@@ -97,5 +97,36 @@ TEST_F(PacedCallsTest, OnlyWhileOthersCall) {
   EXPECT_TRUE(IsPaced("robot"));
 }
 
+class PacedStreamsTest : public PacedCallsTest {
+ protected:
+  // Returns the share of a new stream.
+  const CallerLimits::Share& Open(const std::string& caller) {
+    shares.push_back(std::make_unique<CallerLimits::Share>());
+    EXPECT_OK(limits.Take(caller, {.calls = 1, .streams = 1}, now,
+                          shares.back().get()));
+    return *shares.back();
+  }
+};
+
+TEST_F(PacedStreamsTest, AllThoseOfACallerWithManyWhileOthersCall) {
+  const CallerLimits::Share& first = Open("robot");
+  for (int i = 1; i < CallerLimits::kPromptStreams; ++i) Open("robot");
+  EXPECT_FALSE(IsPaced("alice"));
+  EXPECT_FALSE(first.PacesStream(now));
+  const CallerLimits::Share& last = Open("robot");
+  EXPECT_TRUE(first.PacesStream(now));
+  EXPECT_TRUE(last.PacesStream(now));
+  EXPECT_FALSE(Open("alice").PacesStream(now));
+  // A stream is asked for as long as it runs.
+  now += CallerLimits::kRecently;
+  EXPECT_FALSE(first.PacesStream(now));
+  EXPECT_FALSE(IsPaced("alice"));
+  EXPECT_TRUE(first.PacesStream(now));
+}
+
+TEST_F(PacedStreamsTest, NotThoseOfCallersWithoutLimits) {
+  EXPECT_FALSE(CallerLimits::Share().PacesStream(now));
+}
+
 }  // namespace
 }  // namespace mlops::rpc
